@@ -1,0 +1,306 @@
+"""Entries of the run ledger: what is known of signals, batches, runs, versions and rollouts.
+
+Each entry has a kind, a partition and a key; together they are unique. ``etag`` is the version that
+was read, for compare-and-swap, and is no part of the stored record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from shared.domain.gate import Evaluation, Verdict
+from shared.domain.landing import LandedFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Base of all entries."""
+
+    KIND: ClassVar[str]
+    etag: str = field(default="", compare=False, metadata={"stored": False})
+
+    @property
+    def partition(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Entry):
+    """One signal being handled or handled. ``status``: working, done, ignored, rejected or released."""
+
+    KIND: ClassVar[str] = "claim"
+    signal: str
+    message: str
+    status: str
+    owner: str
+    lease_until: datetime
+    first_seen: datetime
+    attempts: int = 1
+    duplicates: int = 0
+    reason: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.signal
+
+    @property
+    def key(self) -> str:
+        return "claim"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Entry):
+    """One line of the audit: what was decided about which things, and why.
+
+    ``subjects`` are the run, file path, version ("model:3"), batch or deployment it is about;
+    ``outcome`` is done, nothing (with the reason why not), rejected, failed or alarm.
+    """
+
+    KIND: ClassVar[str] = "decision"
+    pipeline: str
+    id: str
+    at: datetime
+    what: str
+    outcome: str
+    reason: str
+    signal: str = ""
+    subjects: tuple[str, ...] = ()
+    by: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Entry):
+    """A landing batch. ``status``: open, closing, closed, accepted or rejected.
+
+    While it is open its files are :class:`BatchFile` entries; from closing on ``files`` lists them.
+    """
+
+    KIND: ClassVar[str] = "batch"
+    pipeline: str
+    id: str
+    status: str
+    opened_at: datetime
+    folder: str = ""
+    closed_at: datetime | None = None
+    files: tuple[LandedFile, ...] = ()
+    run: str = ""
+    reason: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFile(Entry):
+    """A file's place in an open batch."""
+
+    KIND: ClassVar[str] = "batchfile"
+    batch: str
+    file: LandedFile
+
+    @property
+    def partition(self) -> str:
+        return self.batch
+
+    @property
+    def key(self) -> str:
+        return self.file.path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of a run's story."""
+
+    stage: str
+    status: str
+    at: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Entry):
+    """One pass of a pipeline. ``cause``: landing, schedule, drift or hand.
+
+    ``stage``: features, training, evaluation, gate, rollout, done. ``status``: running, waiting,
+    succeeded (its version became champion), kept (the champion stayed), rejected (the batch or the
+    version was turned down), failed, superseded, rolled_back.
+    """
+
+    KIND: ClassVar[str] = "run"
+    pipeline: str
+    id: str
+    cause: str
+    stage: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    reason: str = ""
+    batch: str = ""
+    features: str = ""
+    features_version: int | None = None
+    attempt: int = 1
+    job: str = ""
+    version: str = ""
+    steps: tuple[Step, ...] = ()
+
+    TERMINAL: ClassVar[frozenset[str]] = frozenset(
+        {"succeeded", "kept", "rejected", "failed", "superseded", "rolled_back"}
+    )
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen to this run by itself."""
+        return self.status in self.TERMINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version(Entry):
+    """What the loop knows of a registered model version.
+
+    ``status``: registered, evaluating, awaiting_approval, rejected, kept_out, rolling_out, champion,
+    retired, rolled_back. ``features`` is the lake folder of the run's prepared features.
+    """
+
+    KIND: ClassVar[str] = "version"
+    pipeline: str
+    version: str
+    status: str
+    registered_at: datetime
+    run: str = ""
+    features: str = ""
+    job: str = ""
+    evaluation: Evaluation | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutState(Entry):
+    """Traffic on its way from the deployment of ``champion`` (a version, empty when there is none) to
+    ``challenger``'s; its moves are in :mod:`shared.domain.rollout`. ``cause``: gate, approval, rollback or pin.
+    """
+
+    KIND: ClassVar[str] = "rollout"
+    pipeline: str
+    id: str
+    endpoint: str
+    challenger: str
+    champion: str
+    phase: str
+    started_at: datetime
+    steps: tuple[int, ...] = (100,)
+    bake: timedelta = timedelta(0)
+    cause: str = "gate"
+    step: int = 0
+    wake: int = 0
+    step_since: datetime | None = None
+    next_at: datetime | None = None
+    reason: str = ""
+    run: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftCheck(Entry):
+    """The outcome of one drift window. ``status``: none, drift, too_few_rows or no_reference."""
+
+    KIND: ClassVar[str] = "drift"
+    pipeline: str
+    id: str
+    at: datetime
+    status: str
+    rows: int
+    version: str
+    columns: dict[str, dict[str, float]] = field(default_factory=dict)
+    drifted: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineState(Entry):
+    """Where a pipeline stands now: one entry each, so that status costs one read a pipeline.
+
+    It is also the lock of the loop: ``training`` holds the one run that may train, ``waiting`` the
+    newest of those that wait, ``rollout`` the one rollout.
+    """
+
+    KIND: ClassVar[str] = "state"
+    pipeline: str
+    champion: str = ""
+    previous: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    pinned: str = ""
+    frozen: bool = False
+    open_batch: str = ""
+    batches: int = 0
+    training: str = ""
+    waiting: str = ""
+    rollout: str = ""
+    traffic: dict[str, int] = field(default_factory=dict)
+    active_runs: tuple[str, ...] = ()
+    last_run: str = ""
+    last_landed_at: datetime | None = None
+    missing_since: datetime | None = None
+    drift_status: str = "unknown"
+    drift_at: datetime | None = None
+    recent_drift: tuple[bool, ...] = ()
+    last_drift_retraining_at: datetime | None = None
+    retrainings: tuple[datetime, ...] = ()
+    ticked_at: datetime | None = None
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return "state"

@@ -1,0 +1,64 @@
+"""Dataclasses to JSON objects and back: the form in which signals and ledger entries are stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_record(value: Any) -> Any:
+    """JSON-ready form of a dataclass: times as ISO 8601 text, durations as seconds."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_record(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("stored", True)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, dict):
+        return {key: to_record(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_record(item) for item in value]
+    return value
+
+
+def from_record(cls: type[T], record: dict[str, Any]) -> T:
+    """The dataclass ``cls`` from what :func:`to_record` made of it.
+
+    Fields that ``cls`` does not know are ignored and missing ones take their defaults, so that
+    entries written by an older or newer release stay readable.
+    """
+    hints = _hints(cls)
+    return cls(**{name: _restore(hints[name], value) for name, value in record.items() if name in hints})
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _restore(next(a for a in arguments if a is not types.NoneType), value)
+    if origin is tuple:
+        return tuple(_restore(arguments[0], item) for item in value)
+    if origin is list:
+        return [_restore(arguments[0], item) for item in value]
+    if origin is dict:
+        return {key: _restore(arguments[1], item) for key, item in value.items()}
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    if hint is timedelta:
+        return timedelta(seconds=value)
+    if dataclasses.is_dataclass(hint):
+        return from_record(typing.cast(type, hint), value)
+    return value

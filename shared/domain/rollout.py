@@ -1,0 +1,236 @@
+"""The rollout as a state machine: what is seen and the policy in, the next state and what to do out.
+
+    deploying → smoking → shifting ⇄ baking → promoted → done
+        └──────────┴→ failing → failed   └→ rolling_back → rolled_back
+
+Every move can be made twice: a crash between doing and saving leads to the same doing again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from shared.domain.ledger import RolloutState
+from shared.domain.pipelines import RollbackWhen, Rollout
+
+ENDED = frozenset({"done", "failed", "rolled_back"})
+POLL = timedelta(seconds=15)
+"""How long to wait before a look at something that a service is still doing."""
+
+
+def deployment_name(version: str) -> str:
+    """The deployment that serves a model version: v7 for version 7. A version never changes, so neither does it."""
+    return f"v{version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the prediction log says of one deployment since a moment.
+
+    ``p95_ms`` is the 95th percentile of the answers' milliseconds; ``prediction_psi`` compares its
+    predictions with those on its held-out rows (None: not enough of them).
+    """
+
+    requests: int = 0
+    errors: int = 0
+    p95_ms: float = 0.0
+    prediction_psi: float | None = None
+
+    def complaint(self, limits: RollbackWhen) -> str:
+        """The first limit that is broken, in words with its numbers; empty when all hold or too little was asked."""
+        if self.requests < limits.min_requests:
+            return ""
+        rate = self.errors / self.requests
+        if rate > limits.error_rate:
+            return f"{self.errors} of {self.requests} requests failed ({rate:.1%}, limit {limits.error_rate:.1%})"
+        if self.p95_ms > limits.p95_ms:
+            return f"p95 latency {self.p95_ms:.0f} ms over {self.requests} requests (limit {limits.p95_ms:.0f} ms)"
+        if self.prediction_psi is not None and self.prediction_psi > limits.prediction_psi:
+            return f"predictions shifted, PSI {self.prediction_psi:.3f} (limit {limits.prediction_psi:.3f})"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The world at one look.
+
+    ``deployments`` maps names to states, ``traffic`` is what was read back, ``smoke`` is None when no
+    smoke test was made, empty when it passed, else why it failed; ``health`` is the challenger's.
+    """
+
+    deployments: dict[str, str] = field(default_factory=dict)
+    traffic: dict[str, int] = field(default_factory=dict)
+    smoke: str | None = None
+    health: Health = field(default_factory=Health)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do on the endpoint: deploy or remove a deployment, or shift traffic."""
+
+    do: Literal["deploy", "remove", "shift"]
+    deployment: str = ""
+    traffic: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """Do ``actions``, save ``state``, come back after ``again`` (None: nothing more to do).
+
+    ``note`` is a sentence for the audit, empty when only time has passed.
+    """
+
+    state: RolloutState
+    actions: tuple[Action, ...] = ()
+    again: timedelta | None = POLL
+    note: str = ""
+
+
+def next_move(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    """The one next move of a rollout. Pure: the same arguments give the same move."""
+    return _MOVES[state.phase](state, seen, policy, now)
+
+
+def wanted_traffic(state: RolloutState) -> dict[str, int]:
+    """The split of the present step: the challenger's share, the rest for the champion."""
+    share = state.steps[state.step] if state.champion else 100
+    split = {deployment_name(state.challenger): share}
+    if share < 100:
+        split[deployment_name(state.champion)] = 100 - share
+    return split
+
+
+def roll_back(state: RolloutState, reason: str) -> RolloutState:
+    """The same rollout on its way back; one that has no champion to go back to stays as it is."""
+    if state.phase in ENDED or not state.champion:
+        return state
+    return replace(state, phase="rolling_back", reason=reason)
+
+
+def _deploying(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    name = deployment_name(state.challenger)
+    match seen.deployments.get(name):
+        case None:
+            return Move(state=state, actions=(Action("deploy", name),), note=f"creating deployment {name}")
+        case "ready":
+            return Move(state=replace(state, phase="smoking"), again=timedelta(0), note=f"deployment {name} is ready")
+        case "failed":
+            return _fail(state, f"deployment {name} failed")
+        case _:
+            return Move(state=state)
+
+
+def _smoking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    if seen.smoke is None:
+        return Move(state=state)
+    if seen.smoke:
+        return _fail(state, f"smoke test failed: {seen.smoke}")
+    return Move(state=replace(state, phase="shifting", step=0), again=timedelta(0), note="smoke test passed")
+
+
+def _shifting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    if seen.deployments.get(deployment_name(state.challenger)) != "ready" and seen.traffic != wanted_traffic(state):
+        return _back(state, f"deployment {deployment_name(state.challenger)} is not ready any more")
+    wanted = wanted_traffic(state)
+    if seen.traffic != wanted:
+        return Move(state=state, actions=(Action("shift", traffic=wanted),), again=timedelta(seconds=1))
+    return Move(
+        state=replace(state, phase="baking", step_since=now, next_at=now + state.bake),
+        again=state.bake,
+        note=f"traffic is {_words(wanted)}",
+    )
+
+
+def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    complaint = seen.health.complaint(policy.rollback_when)
+    if complaint and state.champion:
+        return _back(state, complaint)
+    until = state.next_at or now
+    if now < until:
+        return Move(state=state, again=until - now)
+    if complaint:
+        return Move(
+            state=replace(state, next_at=now + max(state.bake, POLL)),
+            again=max(state.bake, POLL),
+            note=f"unhealthy, and there is no champion to go back to: {complaint}",
+        )
+    if state.champion and state.step + 1 < len(state.steps):
+        return Move(state=replace(state, phase="shifting", step=state.step + 1), again=timedelta(0))
+    return Move(
+        state=replace(state, phase="promoted", next_at=now + policy.keep_previous),
+        again=policy.keep_previous,
+        note=f"version {state.challenger} is the champion",
+    )
+
+
+def _promoted(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    until = state.next_at or now
+    if now < until:
+        return Move(state=state, again=until - now)
+    previous = deployment_name(state.champion) if state.champion else ""
+    if previous in seen.deployments and not seen.traffic.get(previous):
+        return Move(
+            state=replace(state, phase="done"),
+            actions=(Action("remove", previous),),
+            again=None,
+            note=f"removed deployment {previous}: version {state.challenger} has served for {policy.keep_previous}",
+        )
+    return Move(state=replace(state, phase="done"), again=None)
+
+
+def _rolling_back(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    wanted = {deployment_name(state.champion): 100}
+    if seen.traffic != wanted:
+        return Move(state=state, actions=(Action("shift", traffic=wanted),), again=timedelta(seconds=1))
+    return Move(
+        state=replace(state, phase="rolled_back"),
+        actions=_remove_challenger(state, seen),
+        again=None,
+        note=f"all traffic is back on {deployment_name(state.champion)}: {state.reason}",
+    )
+
+
+def _failing(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    return Move(
+        state=replace(state, phase="failed"),
+        actions=_remove_challenger(state, seen),
+        again=None,
+        note=f"version {state.challenger} was not rolled out: {state.reason}",
+    )
+
+
+def _ended(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    return Move(state=state, again=None)
+
+
+def _fail(state: RolloutState, reason: str) -> Move:
+    return Move(state=replace(state, phase="failing", reason=reason), again=timedelta(0), note=reason)
+
+
+def _back(state: RolloutState, reason: str) -> Move:
+    return Move(state=roll_back(state, reason), again=timedelta(0), note=f"rolling back: {reason}")
+
+
+def _remove_challenger(state: RolloutState, seen: Seen) -> tuple[Action, ...]:
+    name = deployment_name(state.challenger)
+    return (Action("remove", name),) if name in seen.deployments and not seen.traffic.get(name) else ()
+
+
+def _words(traffic: dict[str, int]) -> str:
+    return ", ".join(f"{name} {share} %" for name, share in traffic.items())
+
+
+_MOVES = {
+    "deploying": _deploying,
+    "smoking": _smoking,
+    "shifting": _shifting,
+    "baking": _baking,
+    "promoted": _promoted,
+    "rolling_back": _rolling_back,
+    "failing": _failing,
+    "done": _ended,
+    "failed": _ended,
+    "rolled_back": _ended,
+}

@@ -1,0 +1,90 @@
+"""Feature preparation: landed files in, features, split, manifest and reference profile out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.domain.landing import LandedFile
+from shared.domain.pipelines import Pipeline
+from shared.ports.jobs import JobStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesJob:
+    """Prepare features for ``run`` into the lake folder ``output`` (features/<pipeline>/<run>).
+
+    ``files`` landed in this batch and are checked; ``earlier`` landed before, in landing order, and
+    were accepted. ``sql`` is the text of features.sql. ``fingerprint`` names this exact input.
+    """
+
+    name: str
+    pipeline: Pipeline
+    run: str
+    sql: str
+    files: tuple[LandedFile, ...]
+    earlier: tuple[LandedFile, ...]
+    fingerprint: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a features job made; stored as manifest.json in its output folder, last of all files.
+
+    ``status`` is ready or rejected (then ``faults`` has one object per broken rule: rule, column,
+    count, rows (a sample: file, row number from 1, value), text; and nothing else was written).
+    ``train`` and ``test`` are lake folders of parquet with the key and label columns in them;
+    ``table`` is the Delta table's folder and ``table_version`` the version that this run pinned;
+    ``profile`` is the reference profile's path. ``columns`` maps each feature column to its type
+    (string, int, double, boolean, date, timestamp), without key and label.
+    """
+
+    run: str
+    pipeline: str
+    status: str
+    fingerprint: str
+    created_at: datetime
+    faults: tuple[dict[str, Any], ...] = ()
+    train: str = ""
+    test: str = ""
+    train_rows: int = 0
+    test_rows: int = 0
+    landed_rows: int = 0
+    table: str = ""
+    table_version: int = 0
+    profile: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    landed_columns: dict[str, str] = field(default_factory=dict)
+    row_wise: bool = False
+
+
+class FeatureEngine(Protocol):
+    """Runs features.sql where the data are.
+
+    The split of a row is a hash of its key (:func:`shared.domain.split.is_test`), so it never moves.
+    """
+
+    def submit(self, job: FeaturesJob) -> None:
+        """Start the job and return at once. A second submit with the same name meets the first job.
+
+        Raises :class:`~shared.errors.Transient` when the engine cannot take it now.
+        """
+        ...
+
+    def status(self, name: str) -> JobStatus | None:
+        """The job's state, None when no job of that name was ever submitted.
+
+        A rejected batch is a completed job: its manifest says rejected.
+        """
+        ...
+
+    def prepare_rows(self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Run a row-wise ``sql`` on raw rows for scoring, in their order, one result row per row.
+
+        ``columns`` are the landed columns and types, as in the manifest. Raises
+        :class:`~shared.errors.InvalidRequest` naming column and row where a value does not fit its type.
+        """
+        ...

@@ -1,0 +1,68 @@
+"""The run ledger: entries with unique keys and compare-and-swap, and nothing more."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from shared.domain.ledger import Entry
+from shared.errors import AlreadyExists, Conflict, Transient
+
+E = TypeVar("E", bound=Entry)
+
+UPDATE_ATTEMPTS = 20
+
+
+class RunLedger(Protocol):
+    """Durable entries of :mod:`shared.domain.ledger`, each found by kind, partition and key.
+
+    An entry that was written is seen by every later read of any process. Keys may hold any printable
+    text up to 500 characters. There is no transaction over two entries: callers order their writes so
+    that a crash between two of them is mended by doing the whole again.
+    """
+
+    @abstractmethod
+    def insert(self, entry: E) -> E:
+        """Store a new entry and return it with its etag.
+
+        Raises :class:`~shared.errors.AlreadyExists` when kind, partition and key are taken: of
+        several writers that race exactly one wins.
+        """
+
+    @abstractmethod
+    def read(self, kind: type[E], partition: str, key: str) -> E | None:
+        """The entry with its etag, None when there is none."""
+
+    @abstractmethod
+    def replace(self, entry: E) -> E:
+        """Store ``entry`` over the one that was read with ``entry.etag``; returns it with its new etag.
+
+        Raises :class:`~shared.errors.Conflict` when it was changed or deleted since.
+        """
+
+    @abstractmethod
+    def delete(self, kind: type[E], partition: str, key: str) -> None:
+        """Remove the entry; nothing happens when there is none."""
+
+    @abstractmethod
+    def list(self, kind: type[E], partition: str, *, prefix: str = "", limit: int | None = None) -> Iterator[E]:
+        """The entries of a partition whose key begins with ``prefix``, in key order (by code point)."""
+
+    def update(self, kind: type[E], partition: str, key: str, change: Callable[[E | None], E]) -> E:
+        """Apply ``change`` to the present entry (None when there is none) until no other writer interferes.
+
+        ``change`` may be called several times and must have no other effect. Returning its argument
+        unchanged writes nothing. Raises :class:`~shared.errors.Transient` when other writers win
+        every time.
+        """
+        for _ in range(UPDATE_ATTEMPTS):
+            present = self.read(kind, partition, key)
+            wanted = change(present)
+            if present is not None and wanted == present:
+                return present
+            try:
+                return self.insert(wanted) if present is None else self.replace(wanted)
+            except (AlreadyExists, Conflict):
+                continue
+        raise Transient(f"{kind.KIND} {partition}/{key} is being changed by others; try again")

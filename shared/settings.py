@@ -1,0 +1,59 @@
+"""Settings of the app; the one place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import ConfigurationError, Fault
+
+ROOT = Path(__file__).resolve().parent.parent
+QUEUE = "landfall-signals"
+"""Name of the signal queue; its poison queue is landfall-signals-poison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``backend`` is local or azure; ``home`` holds a laptop's state, ``pipelines`` the pipeline folders."""
+
+    backend: str
+    home: Path
+    port: int
+    pipelines: Path
+    account: str
+    container: str
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings from environment variables (the process's own by default).
+
+    LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
+    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake). Relative folders are
+    below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with every fault found.
+    """
+    env = os.environ if environment is None else environment
+    faults: list[Fault] = []
+    backend = env.get("LANDFALL_BACKEND", "local")
+    if backend not in ("local", "azure"):
+        faults.append(Fault("LANDFALL_BACKEND", f"{backend!r} is no backend", "Set it to local or azure."))
+    port_text = env.get("LANDFALL_PORT", "7071")
+    port = int(port_text) if port_text.isdecimal() else -1
+    if not 0 <= port <= 65535:
+        faults.append(Fault("LANDFALL_PORT", f"{port_text!r} is no port", "Set a number from 0 (any free port) to 65535."))
+    pipelines = ROOT / env.get("LANDFALL_PIPELINES", "pipelines")
+    if not pipelines.is_dir():
+        faults.append(
+            Fault("LANDFALL_PIPELINES", f"there is no folder {pipelines}", "Name the folder that holds the pipelines.")
+        )
+    if faults:
+        raise ConfigurationError(faults)
+    return Settings(
+        backend=backend,
+        home=ROOT / env.get("LANDFALL_HOME", ".landfall"),
+        port=port,
+        pipelines=pipelines,
+        account=env.get("LANDFALL_LAKE_ACCOUNT", "landfall"),
+        container=env.get("LANDFALL_LAKE_CONTAINER", "lake"),
+    )
