@@ -53,6 +53,20 @@ class DataLanded(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EventUnreadable(Signal):
+    """An event was delivered that no signal can be made of; it is recorded, not lost. ``body`` is cut to 2,000 characters."""
+
+    source: str
+    event: str
+    reason: str
+    body: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.source}/{self.event}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchDue(Signal):
     """It is time to look whether a landing batch is complete. ``wake`` counts the looks."""
 
@@ -221,7 +235,7 @@ class BatchScoringRequested(OperatorSignal):
 SIGNALS: dict[str, type[Signal]] = {
     cls.__name__: cls
     for cls in (
-        DataLanded, BatchDue, FeaturesReady, TrainingFinished, ModelRegistered, EvaluationFinished,
+        DataLanded, EventUnreadable, BatchDue, FeaturesReady, TrainingFinished, ModelRegistered, EvaluationFinished,
         RolloutDue, DriftCheckDue, RetrainingDue, ReconcileDue, RollbackRequested, PinRequested,
         FreezeRequested, ApprovalGiven, BatchScoringRequested,
     )
