@@ -84,9 +84,12 @@ class Decision(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Entry):
-    """A landing batch. ``status``: open, closing, closed, accepted or rejected.
+    """A landing batch. ``status``: open, closing, closed, accepted, rejected, failed or carried.
 
-    While it is open its files are :class:`BatchFile` entries; from closing on ``files`` lists them.
+    While it is open its files are :class:`BatchFile` entries; once closed ``files`` lists them.
+    ``group`` is the folder of a batch that a marker closes, else empty. A failed batch is prepared
+    again with the next run; a carried one had too few rows and its files went on to the next batch.
+    ``carried`` counts the files that came from such a one.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -94,7 +97,8 @@ class Batch(Entry):
     id: str
     status: str
     opened_at: datetime
-    folder: str = ""
+    group: str = ""
+    carried: int = 0
     closed_at: datetime | None = None
     files: tuple[LandedFile, ...] = ()
     run: str = ""
@@ -126,6 +130,26 @@ class BatchFile(Entry):
         return self.file.path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Landed(Entry):
+    """The newest version of a landed file that was put into a batch."""
+
+    KIND: ClassVar[str] = "landed"
+    pipeline: str
+    path: str
+    file_etag: str
+    batch: str
+    at: datetime
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+
 @dataclass(frozen=True)
 class Step:
     """One entry of a run's story."""
@@ -154,7 +178,7 @@ class Run(Entry):
     created_at: datetime
     updated_at: datetime
     reason: str = ""
-    batch: str = ""
+    batches: tuple[str, ...] = ()
     features: str = ""
     features_version: int | None = None
     attempt: int = 1
@@ -184,8 +208,8 @@ class Run(Entry):
 class Version(Entry):
     """What the loop knows of a registered model version.
 
-    ``status``: registered, evaluating, awaiting_approval, rejected, kept_out, rolling_out, champion,
-    retired, rolled_back. ``features`` is the lake folder of the run's prepared features.
+    ``status``: registered, waiting (for a rollout to end), evaluating, awaiting_approval, rejected,
+    kept_out, superseded, rolling_out, champion, retired, rolled_back. ``features`` is the lake folder of the run's prepared features.
     """
 
     KIND: ClassVar[str] = "version"
@@ -269,8 +293,9 @@ class DriftCheck(Entry):
 class PipelineState(Entry):
     """Where a pipeline stands now: one entry each, so that status costs one read a pipeline.
 
-    It is also the lock of the loop: ``training`` holds the one run that may train, ``waiting`` the
-    newest of those that wait, ``rollout`` the one rollout.
+    It is also the lock of the loop: ``preparing`` is the one run whose features are being made and
+    ``to_prepare`` those after it, ``training`` the one run that may train and ``waiting`` the newest
+    of those that wait, ``rollout`` the one rollout. ``open_batches`` maps a group to its open batch.
     """
 
     KIND: ClassVar[str] = "state"
@@ -280,8 +305,10 @@ class PipelineState(Entry):
     metrics: dict[str, float] = field(default_factory=dict)
     pinned: str = ""
     frozen: bool = False
-    open_batch: str = ""
+    open_batches: dict[str, str] = field(default_factory=dict)
     batches: int = 0
+    preparing: str = ""
+    to_prepare: tuple[str, ...] = ()
     training: str = ""
     waiting: str = ""
     rollout: str = ""

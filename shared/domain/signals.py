@@ -68,15 +68,15 @@ class EventUnreadable(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchDue(Signal):
-    """It is time to look whether a landing batch is complete. ``wake`` counts the looks."""
+    """It is time, at ``due``, to look whether a landing batch is complete."""
 
     pipeline: str
     batch: str
-    wake: int = 1
+    due: datetime
 
     @property
     def key(self) -> str:
-        return f"{self.pipeline}/{self.batch}#{self.wake}"
+        return f"{self.pipeline}/{self.batch}@{self.due.isoformat(timespec='seconds')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ class FeaturesJob:
 
     ``files`` landed in this batch and are checked; ``earlier`` landed before, in landing order, and
     were accepted. ``sql`` is the text of features.sql. ``fingerprint`` names this exact input.
+    Fewer rows in ``files`` than ``min_rows`` make the manifest short.
     """
 
     name: str
@@ -28,14 +29,15 @@ class FeaturesJob:
     earlier: tuple[LandedFile, ...]
     fingerprint: str
     output: str
+    min_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a features job made; stored as manifest.json in its output folder, last of all files.
 
-    ``status`` is ready or rejected (then ``faults`` has one object per broken rule: rule, column,
-    count, rows (a sample: file, row number from 1, value), text; and nothing else was written).
+    ``status`` is ready, short (``files`` had only ``landed_rows`` rows) or rejected (then ``faults`` has one object per broken rule: rule, column,
+    count, rows (a sample: file, row number from 1, value), text); of the last two nothing else was written.
     ``train`` and ``test`` are lake folders of parquet with the key and label columns in them;
     ``table`` is the Delta table's folder and ``table_version`` the version that this run pinned;
     ``profile`` is the reference profile's path. ``columns`` maps each feature column to its type
