@@ -57,3 +57,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         account=env.get("LANDFALL_LAKE_ACCOUNT", "landfall"),
         container=env.get("LANDFALL_LAKE_CONTAINER", "lake"),
     )
+
+
+def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with ``additions``, for a process that it starts."""
+    return {**os.environ, **additions}
