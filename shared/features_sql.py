@@ -19,22 +19,32 @@ if TYPE_CHECKING:
 
 DIALECT = "duckdb"
 
-_NOT_REPEATABLE = frozenset(
-    "random rand uuid gen_random_uuid uuidv4 uuidv7 setseed nextval currval setval now today current_date current_time"
-    " current_timestamp get_current_time get_current_timestamp transaction_timestamp localtime localtimestamp"
-    " txid_current current_setting getvariable".split()
-)
+_NOT_REPEATABLE = {
+    "random", "rand", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "setseed", "nextval", "currval", "setval",
+    "now", "today", "current_date", "current_time", "current_timestamp", "get_current_time",
+    "get_current_timestamp", "transaction_timestamp", "localtime", "localtimestamp", "txid_current",
+    "current_setting", "getvariable",
+}  # fmt: skip
 """Functions whose result depends on the moment or on chance, as the SQL says them."""
 
-_NOT_REPEATABLE_NODES = (
-    "Rand Randn Uuid CurrentDate CurrentTime CurrentTimestamp CurrentDatetime Localtime Localtimestamp".split()
-)
+_NOT_REPEATABLE_NODES = [
+    "Rand",
+    "Randn",
+    "Uuid",
+    "CurrentDate",
+    "CurrentTime",
+    "CurrentTimestamp",
+    "CurrentDatetime",
+    "Localtime",
+    "Localtimestamp",
+]
 
-_UNKNOWN_AGGREGATES = frozenset(
-    "arbitrary arg_max_null arg_max_nulls_last arg_min_null arg_min_nulls_last bitstring_agg combine_aggr count_star"
-    " decimal_average entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop lttb mad mean product"
-    " reservoir_quantile sem sum_no_overflow sumkahan variant_group_object".split()
-)
+_UNKNOWN_AGGREGATES = {
+    "arbitrary", "arg_max_null", "arg_max_nulls_last", "arg_min_null", "arg_min_nulls_last", "bitstring_agg",
+    "combine_aggr", "count_star", "decimal_average", "entropy", "favg", "fsum", "histogram", "histogram_exact",
+    "kahan_sum", "kurtosis_pop", "lttb", "mad", "mean", "product", "reservoir_quantile", "sem", "sum_no_overflow",
+    "sumkahan", "variant_group_object",
+}  # fmt: skip
 """DuckDB's aggregates that sqlglot takes for functions it does not know."""
 
 
