@@ -62,3 +62,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with ``additions``, for a process that it starts."""
     return {**os.environ, **additions}
+
+
+def export(additions: Mapping[str, str]) -> None:
+    """Put ``additions`` into this process's environment, for a library that reads it when it is imported."""
+    os.environ.update(additions)

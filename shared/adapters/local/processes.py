@@ -10,12 +10,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from shared.adapters.local.supervisor import find, stop_descendants, tail, write_whole
+from shared.adapters.local.supervisor import find, stop_descendants, tail, write_record
 from shared.errors import Rejected
 from shared.ports.jobs import JobStatus
 from shared.settings import ROOT
@@ -40,13 +40,13 @@ class Processes:
         env: dict[str, str],
         timeout: timedelta,
         events: list[dict[str, Any]] | None = None,
-        code: Path | None = None,
+        fill: Callable[[Path], None] | None = None,
     ) -> None:
         """Start ``argv`` in ``cwd`` and return at once; a job of that name that exists is left as it is.
 
         ``env`` is added to this process's environment. After ``timeout`` the process and all its
-        children are killed; what it leaves behind when it ends is, too. ``code`` is a folder that is
-        copied to folder(name)/code as part of the start, so that who edits it later changes nothing.
+        children are killed; what it leaves behind when it ends is, too. ``fill`` is called with the new
+        folder before anybody can see it, to put there what the process needs in folder(name).
         ``events`` are raised when the job has ended: arguments of
         :func:`shared.adapters.local.spool.raise_event` without ``event_time``, and ``when``, the
         list of states (completed, failed, cancelled) for which the event is raised.
@@ -61,7 +61,7 @@ class Processes:
                 "events": events or [],
                 "home": str(self._home),
             }
-            if self._claim(folder, job, code):
+            if self._claim(folder, job, fill):
                 self._launch(folder)
                 return
         self._recover(folder)
@@ -107,14 +107,14 @@ class Processes:
             raise Rejected(f"{name!r} cannot name a job: use letters, digits and dashes")
         return self._jobs / name
 
-    def _claim(self, folder: Path, job: dict[str, Any], code: Path | None) -> bool:
+    def _claim(self, folder: Path, job: dict[str, Any], fill: Callable[[Path], None] | None) -> bool:
         """Make the job's folder with everything in it; False when another caller was first."""
         staged = self._jobs / f".{folder.name}-{uuid.uuid4().hex}"
         staged.mkdir(parents=True)
         try:
-            write_whole(staged / "job.json", job)
-            if code is not None:
-                shutil.copytree(code, staged / "code", ignore=shutil.ignore_patterns("__pycache__"))
+            write_record(staged / "job.json", job)
+            if fill is not None:
+                fill(staged)
             # Renaming a folder onto one that is not empty fails: of several callers one wins.
             staged.rename(folder)
         except OSError:

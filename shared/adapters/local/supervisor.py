@@ -12,10 +12,11 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.adapters.local.clock import SystemClock
+from shared.adapters.local.whole_file import write_whole
 from shared.settings import child_environment
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def supervise(folder: Path) -> None:
     if not _claim(folder):
         return
     job = json.loads((folder / "job.json").read_text())
-    started_at = datetime.now(UTC)
+    clock = SystemClock()
+    started_at = clock.now()
     state, exit_code, reason = _run(job, folder)
-    ended_at = datetime.now(UTC)
+    ended_at = clock.now()
     outcome = {"state": state, "exit_code": exit_code, "reason": reason}
     times = {"started_at": started_at.isoformat(), "ended_at": ended_at.isoformat()}
-    write_whole(folder / "status.json", outcome | times)
+    write_record(folder / "status.json", outcome | times)
     events = [event for event in job["events"] if state in event.pop("when")]
     if events:
         from shared.adapters.local.spool import raise_event
@@ -74,7 +76,7 @@ def _run(job: dict[str, Any], folder: Path) -> tuple[str, int | None, str]:
             process = subprocess.Popen(
                 job["argv"], cwd=job["cwd"], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        write_whole(folder / "process.json", _identity(psutil.Process(process.pid)))
+        write_record(folder / "process.json", _identity(psutil.Process(process.pid)))
         exit_code = process.wait(timeout=job["timeout"])
         if exit_code == 0:
             return "completed", 0, ""
@@ -148,15 +150,10 @@ def _claim(folder: Path) -> bool:
     """Become the folder's one supervisor; False when there is or was another."""
     import psutil
 
-    own = folder / f".supervisor-{os.getpid()}.json"
-    own.write_text(json.dumps(_identity(psutil.Process())))
     try:
-        # A hard link makes the file appear with its content, and fails when there is one.
-        os.link(own, folder / "supervisor.json")
+        write_record(folder / "supervisor.json", _identity(psutil.Process()), overwrite=False)
     except FileExistsError:
         return False
-    finally:
-        own.unlink()
     return True
 
 
@@ -187,14 +184,10 @@ def tail(log: Path, lines: int = 20) -> tuple[str, ...]:
     return tuple(text.splitlines()[-lines:])
 
 
-def write_whole(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON file so that a reader, also after a power cut, sees the whole of it or nothing."""
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    with part.open("w") as file:
-        json.dump(record, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def write_record(path: Path, record: dict[str, Any], *, overwrite: bool = True) -> None:
+    """Write a JSON file of a job's folder that appears whole, as :func:`write_whole` does."""
+    staging = path.parent.parent.with_name("jobs.partial")
+    write_whole(path, json.dumps(record).encode(), staging=staging, overwrite=overwrite)
 
 
 if __name__ == "__main__":

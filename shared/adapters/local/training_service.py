@@ -1,0 +1,163 @@
+"""Command jobs as child processes: the same command that Azure ML would run, on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from shared.adapters.local import tracking
+from shared.adapters.local.processes import Processes
+from shared.adapters.local.spool import RunEvent, azureml_run_event
+from shared.errors import Missing, Rejected
+from shared.ports.jobs import JobStatus
+from shared.ports.lake import Lake
+from shared.ports.training_service import CommandJob
+from shared.settings import ROOT
+
+TOPIC = "/subscriptions/local/resourceGroups/local/providers/Microsoft.MachineLearningServices/workspaces/local"
+"""The workspace that events of this machine come from."""
+
+_REFERENCE = re.compile(r"\$\{\{\s*(inputs|outputs)\.([\w-]+)\s*\}\}")
+_JOB_OUTPUT = re.compile(r"job:([^/]+)/([\w-]+)")
+_MODEL = re.compile(r"model:(.+):([^:]+)")
+
+
+class Models(Protocol):
+    """Where the files of registered models are."""
+
+    def model_folder(self, name: str, version: str) -> Path:
+        """The folder of a version's MLflow model. Raises Missing when there is none."""
+        ...
+
+
+class ProcessTrainingService:
+    """The TrainingService port: one supervised process a job, with MLflow tracking below ``home``.
+
+    Every compute is this machine, so none is unknown. A job runs on a copy of its code folder, so that
+    who edits train.py meanwhile changes the next job and not this one. Its end raises the events of
+    Azure ML: RunCompleted and RunStatusChanged, or RunStatusChanged alone when it failed or was
+    cancelled; a job that was killed with its supervisor raises none.
+    """
+
+    def __init__(self, home: Path, lake: Lake, registry: Models) -> None:
+        self._home = home.absolute()
+        self._lake = lake
+        self._registry = registry
+        self._processes = Processes(home)
+
+    def submit(self, job: CommandJob) -> None:
+        folder = self._processes.folder(job.name)
+        if folder.exists():
+            # Only to go on with a start that was interrupted.
+            self._processes.status(job.name)
+            return
+        argv = self._argv(job, folder)
+
+        def fill(staged: Path) -> None:
+            if not _is_app(job.code):
+                shutil.copytree(job.code, staged / "code", ignore=shutil.ignore_patterns("__pycache__"))
+            for output in job.outputs:
+                (staged / "outputs" / output).mkdir(parents=True)
+
+        self._processes.start(
+            job.name,
+            [sys.executable, "-m", tracking.__name__, str(self._home), job.experiment, *argv],
+            cwd=folder if _is_app(job.code) else folder / "code",
+            env={
+                **tracking.QUIET,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "MLFLOW_TRACKING_URI": tracking.uri(self._home),
+                "MLFLOW_EXPERIMENT_NAME": job.experiment,
+                # MLflow puts these on every run that the process starts.
+                "MLFLOW_RUN_CONTEXT": json.dumps({**job.tags, "mlflow.runName": job.name, "landfall.job": job.name}),
+            },
+            timeout=job.timeout,
+            events=_events(job),
+            fill=fill,
+        )
+
+    def status(self, name: str) -> JobStatus | None:
+        return self._processes.status(name)
+
+    def cancel(self, name: str) -> None:
+        self._processes.cancel(name)
+
+    def read_output(self, name: str, output: str, file: str) -> bytes:
+        status = self._processes.status(name)
+        if status is None or status.state != "completed":
+            state = "was never submitted" if status is None else f"is {status.state}"
+            raise Missing(f"job {name} has no output {output}/{file}: it {state}")
+        folder = self.output_folder(name, output)
+        path = (folder / file).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise Rejected(f"{file!r} is not below output {output} of job {name}")
+        if not path.is_file():
+            raise Missing(f"job {name} did not write {output}/{file}")
+        return path.read_bytes()
+
+    def output_folder(self, name: str, output: str) -> Path:
+        """Where output ``output`` of job ``name`` is, whether it exists or not."""
+        return self._processes.folder(name) / "outputs" / output
+
+    def _argv(self, job: CommandJob, folder: Path) -> list[str]:
+        """The command with its references resolved; ``python`` is the interpreter that runs this."""
+        if not job.code.is_dir():
+            raise Rejected(f"job {job.name}: there is no code folder {job.code}")
+        # Without blanks inside, a reference stays one word; the shell would join continued lines.
+        text = _REFERENCE.sub(r"${{\1.\2}}", job.command.replace("\\\n", " "))
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise Rejected(f"job {job.name}: its command cannot be read ({error}): {job.command}") from error
+        if not words:
+            raise Rejected(f"job {job.name} has an empty command")
+        if words[0] in ("python", "python3"):
+            words[0] = sys.executable
+        script = words[1] if len(words) > 1 else ""
+        if script.endswith(".py") and not (job.code / script).is_file():
+            raise Rejected(f"job {job.name}: there is no {script} in its code folder {job.code}")
+
+        def value(match: re.Match[str]) -> str:
+            kind, name = match[1], match[2]
+            if name not in (job.inputs if kind == "inputs" else job.outputs):
+                raise Rejected(f"job {job.name}: its command names {kind}.{name}, which the job does not have")
+            return self._input(job, name) if kind == "inputs" else str(folder / "outputs" / name)
+
+        return [_REFERENCE.sub(value, word) for word in words]
+
+    def _input(self, job: CommandJob, name: str) -> str:
+        source = job.inputs[name]
+        if match := _JOB_OUTPUT.fullmatch(source):
+            path = self.output_folder(match[1], match[2])
+            if not path.exists():
+                raise Rejected(f"job {job.name}: input {name} is {source}, and there is no such output")
+            return str(path)
+        if match := _MODEL.fullmatch(source):
+            return str(self._registry.model_folder(match[1], match[2]))
+        return self._lake.uri(source)
+
+
+def _is_app(code: Path) -> bool:
+    """True for the app's own code: it is found by PYTHONPATH, and nobody edits it while it runs."""
+    return code.resolve() in (ROOT, ROOT / "shared")
+
+
+def _events(job: CommandJob) -> list[dict[str, object]]:
+    """What to say at the end, each with the states in which it is said."""
+    said: list[tuple[RunEvent, str]] = [
+        ("RunCompleted", "completed"),
+        ("RunStatusChanged", "completed"),
+        ("RunStatusChanged", "failed"),
+        ("RunStatusChanged", "cancelled"),
+    ]
+    return [
+        {"when": [state], "topic": TOPIC}
+        | azureml_run_event(kind, experiment=job.experiment, run=job.name, state=state, tags=job.tags)
+        for kind, state in said
+    ]
