@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from shared.errors import Rejected
+
+_NEVER_IN_A_PATH = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class FileInfo:
 class Lake(Protocol):
     """Files with etags. A path is relative, with forward slashes, and names a file, never a folder.
 
-    Every method raises :class:`~shared.errors.Rejected` for a path that is absolute, is empty, has a
-    ``..`` part, a backslash or a control character, or would leave the container.
+    Every method raises :class:`~shared.errors.Rejected` for a path that :func:`check_path` refuses or
+    that would leave the container.
     """
 
     account: str
@@ -35,7 +40,10 @@ class Lake(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
-        """All files whose path begins with ``prefix``, in path order. Nothing there: an empty iterator."""
+        """All files whose path begins with ``prefix``, in path order. Nothing there: an empty iterator.
+
+        A prefix may be empty or end within a name or with a slash.
+        """
         ...
 
     def read(self, path: str) -> bytes:
@@ -47,6 +55,7 @@ class Lake(Protocol):
 
         With ``overwrite`` False raises :class:`~shared.errors.AlreadyExists` when there is one, also
         when two writers race: exactly one wins. The etag of new content differs from every earlier one.
+        Raises :class:`~shared.errors.Rejected` when the path is a folder or lies below a file.
         """
         ...
 
@@ -57,3 +66,40 @@ class Lake(Protocol):
     def uri(self, path: str) -> str:
         """The address by which this backend's engines open a file or folder: a local path, or abfss://…"""
         ...
+
+
+def check_path(path: str) -> None:
+    """Raise :class:`~shared.errors.Rejected`, with the reason, when ``path`` can name no file in any lake.
+
+    That is: it is empty or absolute, has an empty, ``.`` or ``..`` part, a backslash, a control
+    character or a lone surrogate, is longer than 1,024 characters or has a part longer than 255 bytes.
+    """
+    if not path:
+        raise Rejected("the path of a lake file is empty; give one below the container, like landing/churn/a.csv")
+    if _NEVER_IN_A_PATH.search(path):
+        raise _refuse(path, "holds a backslash or a control character")
+    if path.startswith("/"):
+        raise _refuse(path, "is absolute")
+    parts = path.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise _refuse(path, "has an empty, '.' or '..' part")
+    if len(path) > 1024 or any(len(part.encode()) > 255 for part in parts):
+        raise _refuse(path, "is longer than 1024 characters, or a part of it than 255 bytes")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise :class:`~shared.errors.Rejected` when no path that :func:`check_path` lets pass begins with ``prefix``."""
+    folder, slash, start = prefix.rpartition("/")
+    if slash:
+        check_path(folder)
+    if start == "..":
+        raise _refuse(prefix, "ends with '..'")
+    if start:
+        # Whatever a name begins with is itself a name, but for the dot of .hidden.
+        check_path(prefix + "_" if start == "." else prefix)
+
+
+def _refuse(path: str, why: str) -> Rejected:
+    return Rejected(
+        f"{path[:200]!r} is no path of a lake file: it {why}. Give one below the container, like landing/churn/a.csv"
+    )

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from shared.domain.ledger import Entry
-from shared.errors import AlreadyExists, Conflict, Transient
+from shared.errors import AlreadyExists, Conflict, Rejected, Transient
 
 E = TypeVar("E", bound=Entry)
 
 UPDATE_ATTEMPTS = 20
 
+_NEVER_IN_A_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 class RunLedger(Protocol):
     """Durable entries of :mod:`shared.domain.ledger`, each found by kind, partition and key.
 
-    An entry that was written is seen by every later read of any process. Keys may hold any printable
-    text up to 500 characters. There is no transaction over two entries: callers order their writes so
-    that a crash between two of them is mended by doing the whole again.
+    An entry that was written is seen by every later read of any process. Partitions and keys may hold
+    any text that :func:`check_key` lets pass; others are :class:`~shared.errors.Rejected`. There
+    is no transaction over two entries: callers order their writes so that a crash between two of them
+    is mended by doing the whole again.
     """
 
     @abstractmethod
@@ -62,7 +67,25 @@ class RunLedger(Protocol):
             if present is not None and wanted == present:
                 return present
             try:
-                return self.insert(wanted) if present is None else self.replace(wanted)
+                return self._store(wanted, present)
             except (AlreadyExists, Conflict):
                 continue
         raise Transient(f"{kind.KIND} {partition}/{key} is being changed by others; try again")
+
+    def _store(self, wanted: E, present: E | None) -> E:
+        if present is None:
+            return self.insert(wanted)
+        return self.replace(dataclasses.replace(wanted, etag=present.etag))
+
+
+def check_key(key: str) -> None:
+    """Raise :class:`~shared.errors.Rejected` for a partition or key that no ledger takes.
+
+    That is: it has more than 500 characters, a control character or a lone surrogate.
+    """
+    if len(key) > 500:
+        raise Rejected(
+            f"{key[:80]!r}… cannot be a key of the run ledger: it has {len(key)} characters, at most 500 fit"
+        )
+    if _NEVER_IN_A_KEY.search(key):
+        raise Rejected(f"{key!r} cannot be a key of the run ledger: it holds a control character")
