@@ -16,7 +16,11 @@ QUEUE = "landfall-signals"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """``backend`` is local or azure; ``home`` holds a laptop's state, ``pipelines`` the pipeline folders."""
+    """``backend`` is local or azure; ``home`` holds a laptop's state, ``pipelines`` the pipeline folders.
+
+    ``pace`` makes the waiting of a laptop's loop shorter: quiet windows, bake times, drift windows and
+    cooldowns of all pipelines are divided by it.
+    """
 
     backend: str
     home: Path
@@ -24,14 +28,15 @@ class Settings:
     pipelines: Path
     account: str
     container: str
+    pace: float = 1.0
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from environment variables (the process's own by default).
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
-    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake). Relative folders are
-    below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with every fault found.
+    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1).
+    Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with every fault found.
     """
     env = os.environ if environment is None else environment
     faults: list[Fault] = []
@@ -42,6 +47,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     port = int(port_text) if port_text.isdecimal() else -1
     if not 0 <= port <= 65535:
         faults.append(Fault("LANDFALL_PORT", f"{port_text!r} is no port", "Set a number from 0 (any free port) to 65535."))
+    pace = _number(env.get("LANDFALL_PACE", "1"))
+    if not 1 <= pace <= 3600:
+        faults.append(
+            Fault("LANDFALL_PACE", f"{env['LANDFALL_PACE']!r} is no pace", "Set a number from 1 (real time) to 3600.")
+        )
     pipelines = ROOT / env.get("LANDFALL_PIPELINES", "pipelines")
     if not pipelines.is_dir():
         faults.append(
@@ -56,7 +66,15 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         pipelines=pipelines,
         account=env.get("LANDFALL_LAKE_ACCOUNT", "landfall"),
         container=env.get("LANDFALL_LAKE_CONTAINER", "lake"),
+        pace=pace,
     )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:

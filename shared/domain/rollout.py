@@ -1,9 +1,11 @@
 """The rollout as a state machine: what is seen and the policy in, the next state and what to do out.
 
-    deploying → smoking → shifting ⇄ baking → promoted → done
+    deploying → smoking → shifting ⇄ baking → promoting → promoted → done
         └──────────┴→ failing → failed   └→ rolling_back → rolled_back
 
-Every move can be made twice: a crash between doing and saving leads to the same doing again.
+Every move can be made twice: a crash between doing and saving leads to the same doing again. From
+promoting, rolling_back and failing on nobody else changes the state, so what follows from the
+outcome may be done before it is saved.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def wanted_traffic(state: RolloutState) -> dict[str, int]:
 
 def roll_back(state: RolloutState, reason: str) -> RolloutState:
     """The same rollout on its way back; one that has no champion to go back to stays as it is."""
-    if state.phase in ENDED or not state.champion:
+    if state.phase not in ("deploying", "smoking", "shifting", "baking") or not state.champion:
         return state
     return replace(state, phase="rolling_back", reason=reason)
 
@@ -149,7 +151,7 @@ def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> 
         return _back(state, complaint)
     until = state.next_at or now
     if now < until:
-        return Move(state=state, again=until - now)
+        return Move(state=state, again=min(until - now, POLL))
     if complaint:
         return Move(
             state=replace(state, next_at=now + max(state.bake, POLL)),
@@ -158,6 +160,10 @@ def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> 
         )
     if state.champion and state.step + 1 < len(state.steps):
         return Move(state=replace(state, phase="shifting", step=state.step + 1), again=timedelta(0))
+    return Move(state=replace(state, phase="promoting"), again=timedelta(0))
+
+
+def _promoting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     return Move(
         state=replace(state, phase="promoted", next_at=now + policy.keep_previous),
         again=policy.keep_previous,
@@ -227,6 +233,7 @@ _MOVES = {
     "smoking": _smoking,
     "shifting": _shifting,
     "baking": _baking,
+    "promoting": _promoting,
     "promoted": _promoted,
     "rolling_back": _rolling_back,
     "failing": _failing,

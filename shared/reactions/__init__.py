@@ -1,0 +1,179 @@
+"""What reacts to what, and how a signal is handled once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from shared import runs
+from shared.domain import signals
+from shared.domain.ledger import Claim
+from shared.domain.signals import Signal
+from shared.errors import AlreadyExists, Conflict, Rejected
+from shared.loop import Loop
+from shared.reactions import (
+    approval_given,
+    batch_due,
+    batch_scoring_requested,
+    data_landed,
+    drift_check_due,
+    evaluation_finished,
+    event_unreadable,
+    features_ready,
+    freeze_requested,
+    model_registered,
+    pin_requested,
+    reconcile_due,
+    retraining_due,
+    rollback_requested,
+    rollout_due,
+    training_finished,
+)
+from shared.runs import Outcome
+
+REACTIONS: dict[type[Signal], Callable[[Any, Loop], Outcome]] = {
+    signals.DataLanded: data_landed.react,
+    signals.EventUnreadable: event_unreadable.react,
+    signals.BatchDue: batch_due.react,
+    signals.FeaturesReady: features_ready.react,
+    signals.TrainingFinished: training_finished.react,
+    signals.ModelRegistered: model_registered.react,
+    signals.EvaluationFinished: evaluation_finished.react,
+    signals.RolloutDue: rollout_due.react,
+    signals.DriftCheckDue: drift_check_due.react,
+    signals.RetrainingDue: retraining_due.react,
+    signals.ReconcileDue: reconcile_due.react,
+    signals.RollbackRequested: rollback_requested.react,
+    signals.PinRequested: pin_requested.react,
+    signals.FreezeRequested: freeze_requested.react,
+    signals.ApprovalGiven: approval_given.react,
+    signals.BatchScoringRequested: batch_scoring_requested.react,
+}
+
+LEASE = timedelta(minutes=5)
+"""How long a claim holds when its process says nothing more: longer than a reaction may take."""
+
+SETTLED = ("done", "nothing", "alarm", "rejected", "failed")
+
+
+def handle(message: str, loop: Loop) -> Outcome:
+    """Handle one queue message: claim its signal, react, settle the claim, write the decision.
+
+    A signal that was handled before has no second effect. One that another process is handling is
+    put back on the queue for when its claim runs out. :class:`~shared.errors.Rejected` and its kin
+    are recorded and end the signal; any other error releases the claim and is raised, so that the
+    queue delivers the message again.
+    """
+    now = loop.ports.clock.now()
+    try:
+        signal = signals.from_message(message)
+    except Rejected as error:
+        outcome = Outcome(pipeline="", what="queue message", outcome="rejected", reason=str(error))
+        runs.decide(loop, outcome, at=now, signal=message[:200])
+        return outcome
+    claim = _claim(signal, message, loop)
+    if claim.status in SETTLED:
+        return _duplicate(signal, claim, loop)
+    if claim.owner != _owner():
+        loop.ports.queue.send(signal, delay=max(claim.lease_until - now, timedelta(0)) + timedelta(seconds=1))
+        return Outcome(pipeline="", what=claim.signal, outcome="nothing", reason="another process is handling it")
+    try:
+        outcome = REACTIONS[type(signal)](signal, loop)
+    except Rejected as error:
+        outcome = Outcome(
+            pipeline=getattr(signal, "pipeline", ""),
+            what=type(signal).__name__,
+            outcome="rejected",
+            reason=str(error),
+            subjects=_subjects(signal),
+        )
+    except Exception as error:
+        _settle(claim, "released", str(error), loop)
+        raise
+    runs.decide(loop, outcome, at=claim.first_seen, signal=signal.claim_key, by=getattr(signal, "by", ""))
+    _settle(claim, outcome.outcome, outcome.reason, loop)
+    return outcome
+
+
+def poisoned(message: str, error: str, loop: Loop) -> Outcome:
+    """Record that the queue gave up on a message after its last attempt; it waits in the dead-letter inbox.
+
+    An empty ``error`` means that of the claim's last attempt.
+    """
+    try:
+        signal = signals.from_message(message)
+        pipeline, key, subjects = getattr(signal, "pipeline", ""), signal.claim_key, _subjects(signal)
+    except Rejected:
+        pipeline, key, subjects = "", message[:200], ()
+    claim = loop.ports.ledger.read(Claim, key, "claim")
+    cause = error or (claim.reason if claim else "")
+    outcome = Outcome(
+        pipeline=pipeline,
+        what=key.split(":")[0],
+        outcome="failed",
+        reason=f"gave up after the last attempt, see landfall events --poison: {cause}",
+        subjects=subjects,
+    )
+    runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=key)
+    return outcome
+
+
+def _owner() -> str:
+    return f"{os.getpid()}-{threading.get_ident()}"
+
+
+def _claim(signal: Signal, message: str, loop: Loop) -> Claim:
+    """The claim of this signal: our own when it was free, else as somebody else holds or settled it."""
+    now, ledger = loop.ports.clock.now(), loop.ports.ledger
+    ours = Claim(
+        signal=signal.claim_key,
+        message=message,
+        status="working",
+        owner=_owner(),
+        lease_until=now + LEASE,
+        first_seen=now,
+    )
+    try:
+        return ledger.insert(ours)
+    except AlreadyExists:
+        present = ledger.read(Claim, signal.claim_key, "claim")
+    if present is None or present.status in SETTLED:
+        return present or ours
+    if present.status == "working" and present.lease_until > now:
+        return replace(present, owner="") if present.owner == _owner() else present
+    try:
+        return ledger.replace(
+            replace(present, status="working", owner=_owner(), lease_until=now + LEASE, attempts=present.attempts + 1)
+        )
+    except Conflict:
+        return replace(present, owner="", lease_until=now)
+
+
+def _settle(claim: Claim, status: str, reason: str, loop: Loop) -> None:
+    loop.ports.ledger.update(
+        Claim, claim.signal, "claim", lambda present: replace(present or claim, status=status, reason=reason[:2000])
+    )
+
+
+def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
+    outcome = Outcome(
+        pipeline=getattr(signal, "pipeline", ""),
+        what=type(signal).__name__,
+        outcome="nothing",
+        reason=f"duplicate of a signal that was handled at {claim.first_seen:%Y-%m-%d %H:%M:%S} ({claim.status})",
+        subjects=_subjects(signal),
+    )
+    loop.ports.ledger.update(
+        Claim, claim.signal, "claim", lambda present: replace(present or claim, duplicates=(present or claim).duplicates + 1)
+    )
+    runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=claim.signal)
+    return outcome
+
+
+def _subjects(signal: Signal) -> tuple[str, ...]:
+    names = ("path", "run", "batch", "version", "rollout")
+    return tuple(value for name in names if (value := getattr(signal, name, "")))

@@ -1,0 +1,40 @@
+"""A person lets a version that passed the gate roll out, or turns it down."""
+
+from __future__ import annotations
+
+from shared import evaluation, rollouts, runs
+from shared.domain.ledger import Run
+from shared.domain.signals import ApprovalGiven
+from shared.errors import Rejected
+from shared.loop import Loop
+from shared.runs import Outcome
+
+
+def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
+    """Start the rollout of an approved version; measure it again when the champion changed since its verdict."""
+    folder = loop.catalog.get(signal.pipeline)
+    version = evaluation.read_version(loop, signal.pipeline, signal.version)
+    if version.status != "awaiting_approval":
+        raise Rejected(f"version {signal.version} of {signal.pipeline} is {version.status}, it waits for no approval")
+    state = runs.state_of(loop, signal.pipeline)
+    who = signal.by or "hand"
+    if not signal.approved:
+        reason = f"turned down by {who}" + (f": {signal.reason}" if signal.reason else "")
+        if version.run:
+            runs.end(loop, runs.read(loop, signal.pipeline, version.run), "kept" if state.champion else "rejected", reason)
+        evaluation.change_version(loop, version, status="rejected")
+        return _outcome(signal, reason)
+    if state.frozen:
+        raise Rejected(f"{signal.pipeline} is frozen: thaw it before you approve version {signal.version}")
+    if evaluation.job_name(version, state.champion) != version.job:
+        return _outcome(signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}")
+    run = loop.ports.ledger.read(Run, signal.pipeline, version.run) if version.run else None
+    if run:
+        runs.move(loop, run, "gate", "running", f"approved by {who}")
+    return _outcome(signal, f"approved by {who}; {rollouts.begin(loop, folder, version, cause='approval')}")
+
+
+def _outcome(signal: ApprovalGiven, reason: str) -> Outcome:
+    return Outcome(
+        pipeline=signal.pipeline, what="approval", reason=reason, subjects=(f"{signal.pipeline}:{signal.version}",)
+    )

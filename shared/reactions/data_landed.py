@@ -1,0 +1,186 @@
+"""A landed file joins the open batch of its pipeline, if it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from shared.catalog import PipelineFolder
+from shared.domain import landing
+from shared.domain.landing import LandedFile
+from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState
+from shared.domain.signals import BatchDue, DataLanded
+from shared.errors import AlreadyExists, Rejected, Transient
+from shared.loop import Loop
+from shared.runs import Outcome
+
+E = TypeVar("E", bound=Entry)
+
+DELTA_COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
+
+
+def react(signal: DataLanded, loop: Loop) -> Outcome:
+    """Put the file into its batch, or say why it does not count."""
+    lake = loop.ports.lake
+    if (signal.account, signal.container) != (lake.account, lake.container):
+        raise Rejected(
+            f"{signal.account}/{signal.container}/{signal.path} is not in this app's lake {lake.account}/{lake.container}; "
+            "point the event subscription at that account, or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
+        )
+    folder = loop.catalog.for_path(signal.path)
+    if folder is None:
+        return Outcome(
+            pipeline="",
+            what="file landed",
+            outcome="nothing",
+            reason=f"no pipeline lands at {signal.path}",
+            subjects=(signal.path,),
+        )
+    reason = _why_not(signal, folder, loop)
+    if reason:
+        return _outcome(folder, signal, "nothing", reason)
+    if _is_marker(signal.path, folder):
+        return _close(signal, folder, loop)
+    info = lake.stat(signal.path)
+    if info is None:
+        return _outcome(folder, signal, "nothing", "the file is gone")
+    if signal.etag and info.etag != signal.etag:
+        return _outcome(
+            folder, signal, "nothing", f"stale: the file was written again since (etag {info.etag}), that has its own event"
+        )
+    if info.size == 0:
+        return _outcome(folder, signal, "nothing", "the file has no content")
+    file = LandedFile(
+        path=signal.path, etag=info.etag, size=info.size, at=loop.ports.clock.now(), closed=landing.closes(signal.api)
+    )
+    known = loop.ports.ledger.read(Landed, folder.pipeline.name, file.path)
+    if known and known.file_etag == file.etag:
+        return _outcome(folder, signal, "nothing", f"this version of the file is already in batch {known.batch}")
+    batch = join(loop, folder, file)
+    return _outcome(folder, signal, "done", f"joined batch {batch.id}", batch.id)
+
+
+def join(loop: Loop, folder: PipelineFolder, file: LandedFile, *, carried_from: Batch | None = None) -> Batch:
+    """Put a file into the open batch of its group, opening one when there is none.
+
+    A file that joins while the batch is being closed goes to the next one: it is entered first and
+    the batch is looked at afterwards, and whoever closes a batch does it the other way round.
+    """
+    ledger = loop.ports.ledger
+    for _ in range(20):
+        batch = _open_batch(loop, folder, file, carried_from)
+        entry = BatchFile(batch=f"{batch.pipeline}/{batch.id}", file=file)
+        ledger.update(BatchFile, entry.partition, entry.key, _overwriting(entry))
+        present = ledger.read(Batch, batch.pipeline, batch.id)
+        if present and present.status == "open":
+            _remember(loop, batch, file)
+            return batch
+        if present and any((f.path, f.etag) == (file.path, file.etag) for f in present.files):
+            _remember(loop, batch, file)
+            return present
+        if present and present.status == "closing":
+            raise Transient(f"batch {batch.id} of {batch.pipeline} is just being closed")
+        forget(loop, batch)
+    raise Transient(f"no batch of {folder.pipeline.name} stays open long enough for {file.path}; try again")
+
+
+def _open_batch(loop: Loop, folder: PipelineFolder, file: LandedFile, carried_from: Batch | None) -> Batch:
+    name, complete = folder.pipeline.name, folder.pipeline.landing.complete
+    now = loop.ports.clock.now()
+    group = str(PurePosixPath(file.path).parent) if complete.marker else ""
+    if complete.each_file and carried_from is None:
+        batch_id = "f" + hashlib.sha256(f"{file.path}@{file.etag}".encode()).hexdigest()[:10]
+    else:
+        batch_id = _allot(loop, name, group)
+    present = loop.ports.ledger.read(Batch, name, batch_id)
+    batch = present or Batch(
+        pipeline=name,
+        id=batch_id,
+        status="open",
+        opened_at=carried_from.opened_at if carried_from else now,
+        group=group,
+        carried=1 if carried_from else 0,
+    )
+    if present is None or (batch.carried and carried_from is None):
+        look = _first_look(folder, batch, carried_from is not None, now)
+        loop.ports.queue.send(look, delay=max(look.due - now, timedelta(0)))
+    if present is None:
+        try:
+            batch = loop.ports.ledger.insert(batch)
+        except AlreadyExists:
+            batch = loop.ports.ledger.read(Batch, name, batch_id) or batch
+    return batch
+
+
+def _first_look(folder: PipelineFolder, batch: Batch, carried: bool, now: datetime) -> BatchDue:
+    complete = folder.pipeline.landing.complete
+    if complete.marker or carried:
+        due = batch.opened_at + complete.max_wait
+    else:
+        due = now + (timedelta(0) if complete.each_file else complete.quiet)
+    return BatchDue(pipeline=batch.pipeline, batch=batch.id, due=due)
+
+
+def _allot(loop: Loop, pipeline: str, group: str) -> str:
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=pipeline)
+        if group in state.open_batches:
+            return state
+        number = state.batches + 1
+        return replace(state, batches=number, open_batches={**state.open_batches, group: f"b{number:06d}"})
+
+    return loop.ports.ledger.update(PipelineState, pipeline, "state", change).open_batches[group]
+
+
+def forget(loop: Loop, batch: Batch) -> None:
+    """The next file of this group opens a new batch."""
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=batch.pipeline)
+        if state.open_batches.get(batch.group) != batch.id:
+            return state
+        return replace(state, open_batches={g: b for g, b in state.open_batches.items() if g != batch.group})
+
+    loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
+
+
+def _remember(loop: Loop, batch: Batch, file: LandedFile) -> None:
+    landed = Landed(pipeline=batch.pipeline, path=file.path, file_etag=file.etag, batch=batch.id, at=file.at)
+    loop.ports.ledger.update(Landed, batch.pipeline, file.path, _overwriting(landed))
+
+
+def _overwriting(entry: E) -> Callable[[E | None], E]:
+    return lambda present: replace(entry, etag=present.etag if present else "")
+
+
+def _close(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
+    group = str(PurePosixPath(signal.path).parent)
+    batch_id = _allot(loop, folder.pipeline.name, group)
+    now = loop.ports.clock.now()
+    opened = Batch(pipeline=folder.pipeline.name, id=batch_id, status="open", opened_at=now, group=group)
+    loop.ports.ledger.update(Batch, opened.pipeline, opened.id, lambda present: present or opened)
+    loop.ports.queue.send(BatchDue(pipeline=folder.pipeline.name, batch=batch_id, due=now))
+    return _outcome(folder, signal, "done", f"the marker closes batch {batch_id}", batch_id)
+
+
+def _is_marker(path: str, folder: PipelineFolder) -> bool:
+    return PurePosixPath(path).name == folder.pipeline.landing.complete.marker
+
+
+def _why_not(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> str:
+    if _is_marker(signal.path, folder):
+        return ""
+    if folder.pipeline.landing.format == "delta":
+        return "" if DELTA_COMMIT.search(signal.path) else "a part of a Delta table counts with the commit that names it"
+    return landing.ignored(signal.path, signal.api, signal.size)
+
+
+def _outcome(folder: PipelineFolder, signal: DataLanded, outcome: str, reason: str, *subjects: str) -> Outcome:
+    return Outcome(
+        pipeline=folder.pipeline.name, what="file landed", outcome=outcome, reason=reason, subjects=(signal.path, *subjects)
+    )

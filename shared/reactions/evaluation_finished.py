@@ -1,0 +1,101 @@
+"""The comparison has ended: the gate gives its verdict."""
+
+from __future__ import annotations
+
+import json
+
+from shared import evaluation, rollouts, runs
+from shared.catalog import PipelineFolder
+from shared.domain import gate
+from shared.domain.gate import Evaluation, Verdict
+from shared.domain.ledger import Run, Version
+from shared.domain.records import from_record, to_record
+from shared.domain.signals import EvaluationFinished
+from shared.errors import Missing, Transient
+from shared.loop import Loop
+from shared.runs import Outcome
+
+ARTIFACTS = ("evaluation.json", "predictions.json", "smoke.json")
+
+
+def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
+    """Store the measurement and the verdict; then roll out, ask a person, or keep the champion."""
+    folder = loop.catalog.get(signal.pipeline)
+    version = evaluation.read_version(loop, signal.pipeline, signal.version)
+    if version.status != "evaluating" or version.job != signal.job:
+        return _outcome(signal, version, "nothing", f"version {version.version} is already {version.status}")
+    status = loop.ports.training.status(signal.job)
+    if status is not None and not status.ended:
+        raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
+    if status is None or status.state != "completed":
+        tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status and status.log_tail else ""
+        return _fail(signal, loop, version, f"evaluation {status.state if status else 'job is unknown'}: {status.reason if status else ''}{tail}")
+    champion = runs.state_of(loop, signal.pipeline).champion
+    if evaluation.job_name(version, champion) != signal.job:
+        return _outcome(signal, version, "nothing", f"the champion changed meanwhile: {evaluation.begin(loop, folder, version)}")
+    try:
+        files = {name: loop.ports.training.read_output(signal.job, evaluation.OUTPUT, name) for name in ARTIFACTS}
+    except Missing as error:
+        return _fail(signal, loop, version, f"the evaluation left no result: {error}")
+    for name, content in files.items():
+        loop.ports.lake.write(evaluation.artifact(version, name), content)
+    measured = from_record(Evaluation, json.loads(files["evaluation.json"]))
+    verdict = gate.decide(measured, folder.pipeline.gate, challenger=version.version, champion=champion or None)
+    version = evaluation.change_version(loop, version, evaluation=measured, verdict=verdict)
+    return _act(signal, loop, folder, version, verdict)
+
+
+def _act(
+    signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version: Version, verdict: Verdict
+) -> Outcome:
+    run = loop.ports.ledger.read(Run, version.pipeline, version.run) if version.run else None
+    state = runs.state_of(loop, version.pipeline)
+    loop.ports.events.publish(
+        "VerdictGiven",
+        f"{version.pipeline}:{version.version}",
+        {"pipeline": version.pipeline, "version": version.version, **to_record(verdict)},
+        id=signal.job,
+    )
+    if not verdict.promote:
+        status = "kept_out" if state.champion else "rejected"
+        if run:
+            runs.end(loop, runs.move(loop, run, "gate", "running"), "kept" if state.champion else "rejected", verdict.summary)
+        evaluation.change_version(loop, version, status=status)
+        return _outcome(signal, version, "done", verdict.summary)
+    held = _why_held(folder, state.pinned, state.frozen)
+    if held:
+        if run:
+            runs.move(loop, run, "gate", "waiting", f"{verdict.summary}; {held}")
+        evaluation.change_version(loop, version, status="awaiting_approval")
+        return _outcome(signal, version, "nothing", f"{verdict.summary}; {held}")
+    if run:
+        runs.move(loop, run, "gate", "running", verdict.summary)
+    said = rollouts.begin(loop, folder, version, cause="gate")
+    return _outcome(signal, version, "done", f"{verdict.summary}; {said}")
+
+
+def _why_held(folder: PipelineFolder, pinned: str, frozen: bool) -> str:
+    if pinned:
+        return f"version {pinned} is pinned: approve this one by hand, or unpin"
+    if frozen:
+        return f"{folder.pipeline.name} is frozen: approve this version by hand after the freeze"
+    if folder.pipeline.gate.approval == "manual":
+        return "approval is manual: waits for landfall approve"
+    return ""
+
+
+def _fail(signal: EvaluationFinished, loop: Loop, version: Version, reason: str) -> Outcome:
+    if version.run:
+        runs.end(loop, runs.read(loop, version.pipeline, version.run), "failed", reason)
+    evaluation.change_version(loop, version, status="rejected")
+    return _outcome(signal, version, "failed", reason)
+
+
+def _outcome(signal: EvaluationFinished, version: Version, outcome: str, reason: str) -> Outcome:
+    return Outcome(
+        pipeline=signal.pipeline,
+        what="gate",
+        outcome=outcome,
+        reason=reason,
+        subjects=(f"{signal.pipeline}:{version.version}", *([version.run] if version.run else [])),
+    )

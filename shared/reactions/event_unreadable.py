@@ -1,0 +1,14 @@
+"""An event that no signal can be made of: recorded, nothing else."""
+
+from __future__ import annotations
+
+from shared.domain.signals import EventUnreadable
+from shared.loop import Loop
+from shared.runs import Outcome
+
+
+def react(signal: EventUnreadable, loop: Loop) -> Outcome:
+    """Record why the event was not understood."""
+    return Outcome(
+        pipeline="", what=f"event of {signal.source}", outcome="rejected", reason=signal.reason, subjects=(signal.event,)
+    )

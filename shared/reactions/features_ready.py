@@ -1,0 +1,79 @@
+"""The features job has ended: turn the batch down, wait for more rows, or train."""
+
+from __future__ import annotations
+
+from shared import preparation, runs, training
+from shared.domain.ledger import Batch, Run
+from shared.domain.signals import FeaturesReady
+from shared.errors import Missing, Transient
+from shared.loop import Loop
+from shared.ports.feature_engine import Manifest
+from shared.reactions import data_landed
+from shared.runs import Outcome
+
+
+def react(signal: FeaturesReady, loop: Loop) -> Outcome:
+    """Settle the run's batches by what the manifest says, and go on."""
+    folder = loop.catalog.get(signal.pipeline)
+    run = loop.ports.ledger.read(Run, signal.pipeline, signal.run)
+    if run is None:
+        return _outcome(signal, "nothing", f"a manifest arrived for {signal.run}, which is no run of this app")
+    if run.stage != "features" or run.ended:
+        preparation.release(loop, folder, run)
+        return _outcome(signal, "nothing", f"the run is already {run.status} in stage {run.stage}")
+    manifest = _manifest(loop, run)
+    if isinstance(manifest, str):
+        preparation.settle_batches(loop, run, "failed", manifest)
+        runs.end(loop, run, "failed", manifest)
+        outcome = _outcome(signal, "failed", f"{manifest}; the batch is prepared again with the next run")
+    elif manifest.status == "rejected":
+        reason = "; ".join(str(fault.get("text", fault)) for fault in manifest.faults)
+        preparation.settle_batches(loop, run, "rejected", reason)
+        runs.end(loop, run, "rejected", reason)
+        outcome = _outcome(signal, "rejected", reason, *run.batches)
+    elif manifest.status == "short":
+        outcome = _carry(signal, loop, run, manifest)
+    else:
+        preparation.settle_batches(loop, run, "accepted")
+        run = runs.move(
+            loop,
+            run,
+            "training",
+            "waiting",
+            f"{manifest.train_rows:,} train and {manifest.test_rows:,} held-out rows, table version {manifest.table_version}",
+            features_version=manifest.table_version,
+        )
+        outcome = _outcome(signal, "done", training.request(loop, folder, run), *run.batches)
+    preparation.release(loop, folder, run)
+    return outcome
+
+
+def _manifest(loop: Loop, run: Run) -> Manifest | str:
+    try:
+        return preparation.read_manifest(loop, run.features)
+    except Missing:
+        status = loop.ports.features.status(run.job)
+    if status is None or not status.ended:
+        raise Transient(f"the features job of {run.id} has not ended yet")
+    tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
+    return f"features job {status.name} {status.state}: {status.reason or 'it wrote no manifest'}{tail}"
+
+
+def _carry(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:
+    folder = loop.catalog.get(signal.pipeline)
+    wanted = folder.pipeline.landing.complete.min_rows
+    onward = ""
+    for batch_id in run.batches:
+        batch = loop.ports.ledger.read(Batch, run.pipeline, batch_id)
+        for file in batch.files if batch else ():
+            onward = data_landed.join(loop, folder, file, carried_from=batch).id
+    reason = f"{manifest.landed_rows:,} rows are fewer than min_rows {wanted:,}: they wait for more in batch {onward}"
+    preparation.settle_batches(loop, run, "carried", reason)
+    runs.end(loop, run, "superseded", reason)
+    return _outcome(signal, "nothing", reason, *run.batches, onward)
+
+
+def _outcome(signal: FeaturesReady, outcome: str, reason: str, *subjects: str) -> Outcome:
+    return Outcome(
+        pipeline=signal.pipeline, what="features", outcome=outcome, reason=reason, subjects=(signal.run, *subjects)
+    )

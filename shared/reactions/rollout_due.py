@@ -1,0 +1,40 @@
+"""A rollout wants its next move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shared import rollouts, runs
+from shared.domain.ledger import RolloutState
+from shared.domain.rollout import ENDED, POLL
+from shared.domain.signals import RolloutDue
+from shared.errors import Transient
+from shared.loop import Loop
+from shared.runs import Outcome
+
+
+def react(signal: RolloutDue, loop: Loop) -> Outcome:
+    """Make the moves that can be made now."""
+    folder = loop.catalog.get(signal.pipeline)
+    state = loop.ports.ledger.read(RolloutState, signal.pipeline, signal.rollout)
+    if state is None:
+        raise Transient(f"rollout {signal.rollout} is not in the ledger yet")
+    if state.phase in ENDED:
+        return _outcome(signal, state, "nothing", f"the rollout is already {state.phase}")
+    if signal.wake != state.wake:
+        return _outcome(signal, state, "nothing", f"stale: the rollout has made move {state.wake - 1} since")
+    if runs.state_of(loop, signal.pipeline).frozen and state.phase != "rolling_back":
+        held = loop.ports.ledger.update(RolloutState, state.pipeline, state.id, lambda present: _later(present or state))
+        loop.ports.queue.send(RolloutDue(pipeline=state.pipeline, rollout=state.id, wake=held.wake), delay=POLL)
+        return _outcome(signal, state, "nothing", f"{signal.pipeline} is frozen: the rollout holds in phase {state.phase}")
+    state, said = rollouts.advance(loop, folder, state)
+    return _outcome(signal, state, "done", "; ".join(said) or f"waits in phase {state.phase}")
+
+
+def _later(state: RolloutState) -> RolloutState:
+    return replace(state, wake=state.wake + 1)
+
+
+def _outcome(signal: RolloutDue, state: RolloutState, outcome: str, reason: str) -> Outcome:
+    subjects = (state.id, f"{state.pipeline}:{state.challenger}", *([state.run] if state.run else []))
+    return Outcome(pipeline=signal.pipeline, what="rollout", outcome=outcome, reason=reason, subjects=subjects)

@@ -1,0 +1,151 @@
+"""The story of runs in the ledger, and who may go next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.domain.ledger import Decision, PipelineState, Run, Step
+from shared.errors import AlreadyExists, Missing
+from shared.loop import Loop
+
+NOWHERE = "-"
+"""The pipeline of decisions about things that belong to no pipeline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a reaction did, in words.
+
+    ``outcome`` is done, nothing (``reason`` says why not), rejected, failed or alarm; ``subjects``
+    are the things it is about: runs, file paths, "model:version", batches.
+    """
+
+    pipeline: str
+    what: str
+    outcome: str = "done"
+    reason: str = ""
+    subjects: tuple[str, ...] = ()
+
+
+def decide(loop: Loop, outcome: Outcome, *, at: datetime, signal: str = "", by: str = "") -> Decision:
+    """Write an outcome into the audit. The same outcome of the same signal at the same time is written once.
+
+    Decisions sort newest first in the ledger's key order.
+    """
+    digest = hashlib.sha256(f"{signal}|{outcome.what}|{outcome.reason}".encode()).hexdigest()[:12]
+    decision = Decision(
+        pipeline=outcome.pipeline or NOWHERE,
+        id=f"{10**16 - round(at.timestamp() * 1e6):016d}-{digest}",
+        at=at,
+        what=outcome.what,
+        outcome=outcome.outcome,
+        reason=outcome.reason,
+        signal=signal,
+        subjects=outcome.subjects,
+        by=by,
+    )
+    try:
+        return loop.ports.ledger.insert(decision)
+    except AlreadyExists:
+        return decision
+
+
+def state_of(loop: Loop, pipeline: str) -> PipelineState:
+    """Where the pipeline stands; a fresh state when nothing ever happened to it."""
+    return loop.ports.ledger.read(PipelineState, pipeline, "state") or PipelineState(pipeline=pipeline)
+
+
+def change_state(loop: Loop, pipeline: str, **changes: object) -> PipelineState:
+    """Set fields of the pipeline's state whatever they were."""
+    return loop.ports.ledger.update(
+        PipelineState, pipeline, "state", lambda s: replace(s or PipelineState(pipeline=pipeline), **changes)  # type: ignore[arg-type]
+    )
+
+
+def begin(loop: Loop, pipeline: str, run_id: str, cause: str, batches: Sequence[str] = (), note: str = "") -> Run:
+    """The run of this id, made when it does not exist yet. The same cause has the same id, so it begins once."""
+    now = loop.ports.clock.now()
+    run = Run(
+        pipeline=pipeline,
+        id=run_id,
+        cause=cause,
+        stage="features",
+        status="waiting",
+        created_at=now,
+        updated_at=now,
+        batches=tuple(batches),
+        features=f"features/{pipeline}/{run_id}",
+        steps=(Step("features", "waiting", now, note),),
+    )
+    try:
+        run = loop.ports.ledger.insert(run)
+    except AlreadyExists:
+        run = read(loop, pipeline, run_id)
+    if not run.ended:
+        loop.ports.ledger.update(PipelineState, pipeline, "state", lambda s: _with_run(s, run))
+    return run
+
+
+def read(loop: Loop, pipeline: str, run_id: str) -> Run:
+    """The run. Raises Missing when the ledger has none of that id."""
+    run = loop.ports.ledger.read(Run, pipeline, run_id)
+    if run is None:
+        raise Missing(f"no run {run_id} of pipeline {pipeline} in the ledger")
+    return run
+
+
+def move(loop: Loop, run: Run, stage: str, status: str, note: str = "", **changes: object) -> Run:
+    """Bring a run to a stage and status and add that to its story; a run that has ended stays as it is.
+
+    Moving to the same stage and status with the same note again changes nothing, so it may be repeated.
+    """
+
+    def change(present: Run | None) -> Run:
+        if present is None:
+            raise Missing(f"no run {run.id} of pipeline {run.pipeline} in the ledger")
+        if present.ended:
+            return present
+        now = loop.ports.clock.now()
+        wanted = replace(present, stage=stage, status=status, reason=note, **changes)  # type: ignore[arg-type]
+        if wanted == present:
+            return present
+        return replace(wanted, updated_at=now, steps=(*present.steps, Step(stage, status, now, note)))
+
+    moved = loop.ports.ledger.update(Run, run.pipeline, run.id, change)
+    if moved.ended:
+        loop.ports.ledger.update(PipelineState, run.pipeline, "state", lambda s: _without_run(s, moved))
+    return moved
+
+
+def end(loop: Loop, run: Run, status: str, reason: str, **changes: object) -> Run:
+    """Bring a run to its end: it leaves every queue that it stood in, and others are told."""
+    ended = move(loop, run, run.stage, status, reason, **changes)
+    loop.ports.events.publish(
+        "RunEnded",
+        run.id,
+        {"pipeline": run.pipeline, "run": run.id, "status": ended.status, "stage": ended.stage, "reason": ended.reason, "version": ended.version},
+        id=f"{run.id}-{ended.status}",
+    )  # fmt: skip
+    return ended
+
+
+def _with_run(state: PipelineState | None, run: Run) -> PipelineState:
+    state = state or PipelineState(pipeline=run.pipeline)
+    if run.id in state.active_runs:
+        return state
+    return replace(state, active_runs=(*state.active_runs, run.id), last_run=run.id)
+
+
+def _without_run(state: PipelineState | None, run: Run) -> PipelineState:
+    state = state or PipelineState(pipeline=run.pipeline)
+    return replace(
+        state,
+        active_runs=tuple(r for r in state.active_runs if r != run.id),
+        to_prepare=tuple(r for r in state.to_prepare if r != run.id),
+        preparing="" if state.preparing == run.id else state.preparing,
+        training="" if state.training == run.id else state.training,
+        waiting="" if state.waiting == run.id else state.waiting,
+    )

@@ -1,0 +1,48 @@
+"""What the loop is doing, for people and programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared import runs
+from shared.domain.ledger import Run
+from shared.loop import Loop
+
+
+def status(loop: Loop) -> dict[str, Any]:
+    """Each pipeline with name, champion {version, metrics}, traffic {deployment: percent}, last_run {id, cause,
+    stage, status, reason}, drift {status, at} and flags; and the faults of pipelines that cannot be read.
+
+    Costs two ledger reads a pipeline.
+    """
+    pipelines = [_pipeline(loop, folder.pipeline.name, folder.pipeline.description) for folder in loop.catalog.all()]
+    faults = {name: [str(fault) for fault in faults] for name, faults in loop.catalog.faults().items()}
+    return {"pipelines": pipelines, "faults": faults}
+
+
+def _pipeline(loop: Loop, name: str, description: str) -> dict[str, Any]:
+    state = runs.state_of(loop, name)
+    run = loop.ports.ledger.read(Run, name, state.last_run) if state.last_run else None
+    return {
+        "name": name,
+        "description": description,
+        "champion": {"version": state.champion, "metrics": state.metrics} if state.champion else None,
+        "previous": state.previous or None,
+        "traffic": state.traffic,
+        "last_run": run
+        and {
+            "id": run.id,
+            "cause": run.cause,
+            "stage": run.stage,
+            "status": run.status,
+            "reason": run.reason,
+            "version": run.version or None,
+            "updated_at": run.updated_at.isoformat(),
+        },
+        "drift": {"status": state.drift_status, "at": state.drift_at and state.drift_at.isoformat()},
+        "rollout": state.rollout or None,
+        "frozen": state.frozen,
+        "pinned": state.pinned or None,
+        "missing_since": state.missing_since and state.missing_since.isoformat(),
+        "last_landed_at": state.last_landed_at and state.last_landed_at.isoformat(),
+    }
