@@ -1,0 +1,75 @@
+"""One text for one category, whatever type a file, a JSON body or a model gave it."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def text_of(value: Any) -> str | None:
+    """The category's text: 1, 1.0 and numpy's 1 are "1", True is "true", dates are ISO 8601; None for a null or NaN."""
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+def encode(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(codes, texts) of a one-dimensional array of any dtype: ``texts[code]`` is a row's category, -1 is null.
+
+    Codes are int64 in order of first appearance for object arrays, of value for others.
+    """
+    import numpy as np
+
+    values = np.asarray(values)
+    if values.dtype.kind in "OV":
+        raw, inverse = _distinct_objects(values)
+    else:
+        distinct, inverse = np.unique(values, return_inverse=True)
+        raw = list(distinct)
+    numbers: dict[str, int] = {}
+    renumber = np.empty(len(raw), dtype=np.int64)
+    for index, value in enumerate(raw):
+        text = text_of(value)
+        renumber[index] = -1 if text is None else numbers.setdefault(text, len(numbers))
+    codes = renumber[inverse.reshape(-1)] if len(raw) else np.empty(0, dtype=np.int64)
+    return codes, list(numbers)
+
+
+def _distinct_objects(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    import numpy as np
+
+    # True, 1 and 1.0 are one dict key but not one category, so the type is part of the key.
+    numbers: dict[tuple[type, str] | tuple[type, Any], int] = {}
+    raw: list[Any] = []
+    inverse = np.empty(len(values), dtype=np.int64)
+    for row, value in enumerate(values):
+        key = (type(value), value if isinstance(value, str | int | bool) else str(value))
+        code = numbers.get(key)
+        if code is None:
+            code = numbers[key] = len(raw)
+            raw.append(value)
+        inverse[row] = code
+    return raw, inverse
+
+
+def in_order(texts: set[str]) -> list[str]:
+    """Categories in sort order: numbers by value before other texts."""
+
+    def place(text: str) -> tuple[int, float, str]:
+        try:
+            return (0, float(text), text)
+        except ValueError:
+            return (1, 0.0, text)
+
+    return sorted(texts, key=place)
