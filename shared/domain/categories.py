@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+
+def is_null(value: Any) -> bool:
+    """True for None, NaN, NaT and pandas.NA, whose comparison with itself is neither true nor false."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:
+        return True
+    except ValueError:
+        return False
 
 
 def text_of(value: Any) -> str | None:
     """The category's text: 1, 1.0 and numpy's 1 are "1", True is "true", dates are ISO 8601; None for a null or NaN."""
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()
-    if value is None or value != value:
+    if is_null(value):
         return None
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]")
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -29,8 +42,6 @@ def encode(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
     Codes are int64 in order of first appearance for object arrays, of value for others.
     """
-    import numpy as np
-
     values = np.asarray(values)
     if values.dtype.kind in "OV":
         raw, inverse = _distinct_objects(values)
@@ -47,8 +58,6 @@ def encode(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _distinct_objects(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    import numpy as np
-
     # True, 1 and 1.0 are one dict key but not one category, so the type is part of the key.
     numbers: dict[tuple[type, str] | tuple[type, Any], int] = {}
     raw: list[Any] = []
