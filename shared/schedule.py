@@ -17,8 +17,26 @@ from cronsim import CronSim, CronSimError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = ("second", "minute", "hour", "day", "month", "weekday")
 _NAMES = frozenset(
-    "SUNDAY MONDAY TUESDAY WEDNESDAY THURSDAY FRIDAY SATURDAY JANUARY FEBRUARY MARCH APRIL JUNE JULY AUGUST "
-    "SEPTEMBER OCTOBER NOVEMBER DECEMBER".split()
+    [
+        "SUNDAY",
+        "MONDAY",
+        "TUESDAY",
+        "WEDNESDAY",
+        "THURSDAY",
+        "FRIDAY",
+        "SATURDAY",
+        "JANUARY",
+        "FEBRUARY",
+        "MARCH",
+        "APRIL",
+        "JUNE",
+        "JULY",
+        "AUGUST",
+        "SEPTEMBER",
+        "OCTOBER",
+        "NOVEMBER",
+        "DECEMBER",
+    ]
 )
 _FORM = re.compile(r"(\*|[A-Z0-9]+)(-[A-Z0-9]+)?(/[0-9]+)?(,(\*|[A-Z0-9]+)(-[A-Z0-9]+)?(/[0-9]+)?)*")
 _CRON_ONLY = re.compile(r"\b(L|LW|[0-9]+L)\b")

@@ -110,7 +110,9 @@ def storage_signal(event: Event) -> Signal | NoSignal:
     host, *address = _address(data.text("destinationUrl") or data.text("url"))
     place = _place(event.subject, address)
     if place is None:
-        return _unreadable("storage", event, f"neither subject {event.subject[:200]!r} nor url names a file in a container")
+        return _unreadable(
+            "storage", event, f"neither subject {event.subject[:200]!r} nor url names a file in a container"
+        )
     container, path = place
     account = _ACCOUNT.search(event.topic)
     api = data.text("api") or kind

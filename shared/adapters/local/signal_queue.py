@@ -99,6 +99,17 @@ class SqliteQueue:
             for _, id, receipt, text, dequeue_count, inserted_at in sorted(rows)
         ]
 
+    def renew(self, message: Message, visibility: timedelta) -> None:
+        """Keep a message that is still being handled invisible until ``visibility`` from now; its receipt stays good.
+
+        Raises Conflict when it was taken out again, or is gone.
+        """
+        self._with_receipt(
+            message,
+            "UPDATE messages SET visible_at = ? WHERE id = ? AND receipt = ? AND poisoned_at IS NULL RETURNING id",
+            _micros(self._clock.now() + visibility),
+        )
+
     def delete(self, message: Message) -> None:
         """Remove a message that was handled. Raises Conflict when it was taken out again, or is gone."""
         self._with_receipt(
