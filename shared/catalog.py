@@ -61,10 +61,11 @@ class Catalog:
         self._snapshot = _Snapshot({}, {}, {})
 
     def names(self) -> list[str]:
-        """All folders with a pipeline.yaml, broken ones too, sorted."""
+        """All folders with a pipeline.yaml, broken ones too, sorted. Hidden folders are not looked at."""
         if not self.root.is_dir():
             return []
-        return sorted(path.name for path in self.root.iterdir() if (path / FILE).is_file())
+        folders = (path for path in self.root.iterdir() if not path.name.startswith("."))
+        return sorted(path.name for path in folders if (path / FILE).is_file())
 
     def get(self, name: str) -> PipelineFolder:
         """The pipeline, the same object until its files change.

@@ -16,6 +16,8 @@ from shared.typed_yaml import Faults, nearest
 COLUMN_TYPES = ("string", "int", "double", "boolean", "date", "timestamp")
 RESERVED = ("features", "predictions")
 """Folders of the lake that Landfall itself writes."""
+RESERVED_PREFIX = "landfall_"
+"""Column names that preparation needs for itself begin so."""
 
 NUMERIC = ("int", "double")
 
@@ -108,6 +110,8 @@ def _judge_landing(pipeline: Pipeline, faults: Faults) -> None:
         if declared.removesuffix("?") not in COLUMN_TYPES:
             cure = nearest(declared.removesuffix("?"), COLUMN_TYPES) + " A ? behind it allows nulls."
             faults.add(field, f"{declared!r} is no type of a column", cure)
+        if column.lower().startswith(RESERVED_PREFIX):
+            faults.add(field, f"begins with {RESERVED_PREFIX}, which is reserved", "Rename the column.")
         if column.lower() in seen:
             what = f"differs from {seen[column.lower()]!r} in case only, which SQL does not see"
             faults.add(field, what, "Rename one of them.")
@@ -119,10 +123,11 @@ def _judge_landing(pipeline: Pipeline, faults: Faults) -> None:
 def _judge_keep(pipeline: Pipeline, faults: Faults) -> None:
     landed = {column.lower() for column in pipeline.landing.columns}
     key = pipeline.features.key
-    if pipeline.landing.keep == "latest" and landed and key.lower() not in landed:
-        if not faults.about("features.key", "landing.columns"):
-            what = f"latest means the newest row of each {key!r}, which is no landed column"
-            faults.add("landing.keep", what, "Write keep: all, or make features.key a landed column.")
+    if pipeline.landing.keep == "all" or not landed or faults.about("features.key", "landing.columns"):
+        return
+    if key.lower() not in landed:
+        what = f"latest means the newest row of each {key!r}, which is no landed column"
+        faults.add("landing.keep", what, "Write keep: all, or make features.key a landed column.")
 
 
 def _judge_check(check: Check, field: str, columns: dict[str, str], faults: Faults) -> None:
@@ -229,13 +234,13 @@ def _judge_sql(pipeline: Pipeline, sql: str, folder: Path, faults: Faults) -> No
     names = [p.alias_or_name for p in projections if not p.is_star]
     if stars and not landed:
         return
-    known = {name.lower() for name in (*names, *(landed if stars else ()))}
+    given = [name for name in (*names, *(landed if stars else ())) if name]
     wanted = {"features.key": pipeline.features.key, "features.label": pipeline.features.label}
     wanted |= {f"gate.slices[{i}]": column for i, column in enumerate(pipeline.gate.slices)}
     for field, column in wanted.items():
-        if column.lower() not in known:
+        if column not in given:
             what = f"{column!r} is no column that {pipeline.features.sql} gives"
-            faults.add(field, what, nearest(column, [n for n in names if n] + (list(landed) if stars else [])))
+            faults.add(field, what, nearest(column, given))
     if pipeline.features.key.lower() == pipeline.features.label.lower():
         faults.add("features.label", "is the key, too", "Name the column that is to be predicted.")
     for i, name in enumerate(names):

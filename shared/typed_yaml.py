@@ -84,8 +84,8 @@ def read(text: str, cls: type[T], faults: Faults) -> T | None:
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(_MARK.sub(_HIDDEN, text))
     try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(_MARK.sub(_HIDDEN, text))
         node = loader.get_single_node()
     except RecursionError:
         faults.add("", "is nested too deep", "Write it in plain, flat YAML.")
@@ -96,10 +96,8 @@ def read(text: str, cls: type[T], faults: Faults) -> T | None:
         cure = "Indent with spaces." if "\\t" in what or "tab" in what else "Mend the file there or on the line above."
         faults.add("", f"is no YAML: {what}", cure, line=mark.line + 1 if mark else 1)
         return None
-    finally:
-        loader.dispose()
     if not isinstance(node, yaml.MappingNode):
-        faults.add("", "is empty or no mapping of keys to values", f"Begin with {_first(cls)}: …")
+        faults.add("", "is empty or no mapping of keys to values", f"Begin with {dataclasses.fields(typing.cast(Any, cls))[0].name}: …")
         return None
     return typing.cast(T, _Reader(faults, loader.flatten_mapping).dataclass(node, cls, ""))
 
@@ -336,10 +334,6 @@ def _unchecked(cls: type, values: dict[str, Any]) -> Any:
 def _steps(field: str) -> list[str]:
     """a.b[0].c → a, a.b, a.b[0], a.b[0].c"""
     return [field[: match.start()] for match in re.finditer(r"[.\[]", field)] + [field] if field else []
-
-
-def _first(cls: type) -> str:
-    return dataclasses.fields(cls)[0].name
 
 
 @cache

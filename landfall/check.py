@@ -1,0 +1,70 @@
+"""`landfall check`: everything that can be known of pipelines without running them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.catalog import Catalog, PipelineFolder
+from shared.errors import Fault, Missing
+from shared.typed_yaml import nearest
+
+
+def check(root: Path, names: Sequence[str] = ()) -> list[Fault]:
+    """All faults of the pipelines called ``names`` below ``root`` (all of them by default).
+
+    Beyond what makes a pipeline valid for the loop, train.py must be Python and environment.yml an
+    environment. Raises :class:`~shared.errors.Missing` for a name that is no folder there.
+    """
+    catalog = Catalog(root)
+    known = catalog.names()
+    for name in names:
+        if name not in known:
+            raise Missing(f"there is no pipeline {name!r} in {root.name}/. {nearest(name, known)}")
+    wanted = list(dict.fromkeys(names)) or known
+    faults = [fault for name, found in catalog.faults().items() if name in wanted for fault in found]
+    for folder in catalog.all():
+        if folder.pipeline.name in wanted:
+            faults += _script_faults(folder) + _environment_faults(folder)
+    return faults
+
+
+def report(faults: Sequence[Fault], checked: Sequence[str]) -> str:
+    """The faults for people: what, and below it the cure; one line when there are none."""
+    if not faults:
+        many = "pipeline is" if len(checked) == 1 else "pipelines are"
+        return f"{len(checked)} {many} fine: {', '.join(checked)}" if checked else "There is no pipeline to check."
+    lines = [f"{fault.where}: {fault.what}\n    {fault.cure}" for fault in faults]
+    return "\n".join([*lines, "", f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"])
+
+
+def _script_faults(folder: PipelineFolder) -> list[Fault]:
+    name = folder.pipeline.training.script
+    where = f"{folder.folder.parent.name}/{folder.folder.name}/{name}"
+    try:
+        ast.parse((folder.folder / name).read_bytes(), name)
+    except SyntaxError as error:
+        return [Fault(f"{where}:{error.lineno or 1}", f"is no Python: {error.msg}", "Correct the script.")]
+    except ValueError as error:
+        return [Fault(f"{where}:1", f"is no Python: {error}", "Save it as UTF-8 text.")]
+    return []
+
+
+def _environment_faults(folder: PipelineFolder) -> list[Fault]:
+    import yaml
+
+    name = folder.pipeline.training.environment
+    where = f"{folder.folder.parent.name}/{folder.folder.name}/{name}"
+    try:
+        content = yaml.safe_load((folder.folder / name).read_bytes())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = f"is no YAML: {getattr(error, 'problem', None) or error}"
+        return [Fault(f"{where}:{mark.line + 1 if mark else 1}", what, "Correct the file.")]
+    dependencies = content.get("dependencies") if isinstance(content, dict) else None
+    if not isinstance(dependencies, list) or not dependencies:
+        return [
+            Fault(f"{where}:1 dependencies", "lists no dependencies", "List conda packages, and pip ones below pip:.")
+        ]
+    return []
