@@ -1,0 +1,335 @@
+"""The process of a features job: ``python -m shared.adapters.local.features_job <spec.json>``.
+
+It may die anywhere and be run again: working files are its own, every output appears whole under one
+name, the Delta table is not written twice for a run, and the manifest comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.adapters.local.clock import SystemClock
+from shared.adapters.local.column_types import SQL_TYPES, quote, text, type_of
+from shared.adapters.local.lake import FolderLake
+from shared.adapters.local.landed_files import Landed, LandedFiles, fault, is_reserved
+from shared.domain.records import from_record, to_record
+from shared.domain.split import sql_condition
+from shared.errors import LandfallError, Rejected
+from shared.features_sql import analyse
+from shared.ports.clock import Clock
+from shared.ports.feature_engine import FeaturesJob, Manifest
+from shared.ports.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+PROFILE_ROWS = 200_000
+"""Up to about so many training rows make the reference profile, chosen by a hash of the key."""
+
+COMMIT_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSpec:
+    """What the process is given: the job, the lake, and a folder for its working files."""
+
+    job: FeaturesJob
+    lake: str
+    account: str
+    container: str
+    work: str
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job of a spec file; 0 when its manifest is written, ready or not, else 1 after a line that says why."""
+    spec = from_record(FeaturesSpec, json.loads(Path(arguments[0]).read_text()))
+    lake = FolderLake(Path(spec.lake), spec.account, spec.container)
+    try:
+        prepare(spec.job, lake, Path(spec.work), SystemClock())
+    except LandfallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock) -> Manifest:
+    """Make the features of ``job`` and return the manifest; one that is there already stays as it is.
+
+    ``work`` is a folder for working files. What is wrong with the data gives a rejected manifest; raises
+    :class:`~shared.errors.Rejected` for what is wrong with the pipeline (features.sql above all), so
+    that the batch is not blamed.
+    """
+    path = f"{job.output}/manifest.json"
+    if lake.stat(path):
+        print(f"{path} is there already: nothing to do")
+        return from_record(Manifest, json.loads(lake.read(path)))
+    with _engine(work) as connection:
+        manifest, reusable = _Preparation(connection, job, lake, clock).run()
+    data = json.dumps(to_record(manifest), indent=1).encode()
+    if reusable:
+        lake.write(f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json", data)
+    lake.write(path, data)
+    print(f"{path}: {manifest.status}")
+    return manifest
+
+
+@contextmanager
+def _engine(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that keeps to a quarter of the memory (at most 4 GB) and spills the rest into ``work``."""
+    import duckdb
+
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob("duckdb-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with tempfile.TemporaryDirectory(prefix="duckdb-", dir=work) as folder:
+        connection = duckdb.connect(f"{folder}/work.duckdb")
+        try:
+            for setting in (
+                f"memory_limit = '{min(memory // 4, 4 << 30) >> 20}MiB'",
+                f"temp_directory = {text(f'{folder}/spill')}",
+                f"threads = {os.cpu_count() or 1}",
+                "TimeZone = 'UTC'",
+                "enable_progress_bar = false",
+                # As in Spark SQL, so that both engines give the same features.
+                "error_on_division_by_zero = false",
+                "ieee_floating_point_ops = false",
+            ):
+                connection.execute(f"SET {setting}")
+            yield connection
+        finally:
+            connection.close()
+
+
+class _Preparation:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, job: FeaturesJob, lake: Lake, clock: Clock) -> None:
+        self._con = connection
+        self._job = job
+        self._lake = lake
+        self._clock = clock
+        self._features = job.pipeline.features
+        self._is_test = sql_condition(quote(self._features.key), self._features.test_share)
+
+    def run(self) -> tuple[Manifest, bool]:
+        """The manifest, and whether the same input may use it again."""
+        job = self._job
+        facts = analyse(job.sql)
+        if facts.faults:
+            raise Rejected("; ".join(str(found) for found in facts.faults))
+        files = LandedFiles(self._con, self._lake, job.pipeline.landing)
+        landed = files.load([(f.path, f.etag) for f in job.earlier], [(f.path, f.etag) for f in job.files])
+        print(f"read {len(job.files)} landed files with {landed.batch_rows:,} rows; {landed.rows:,} rows in all")
+        manifest = Manifest(
+            run=job.run,
+            pipeline=job.pipeline.name,
+            status="rejected",
+            fingerprint=job.fingerprint,
+            created_at=self._clock.now(),
+            landed_rows=landed.batch_rows,
+            landed_columns=landed.types,
+            row_wise=facts.row_wise,
+        )
+        if not landed.faults and landed.rows == 0:
+            landed.faults.append(fault("empty_batch", "no rows have landed. Land a file with rows."))
+        if not landed.faults and landed.batch_rows < job.min_rows:
+            return replace(manifest, status="short"), False
+        if not landed.faults:
+            files.check(job.pipeline.landing.checks, self._features.key, landed)
+        if landed.faults:
+            return _reject(manifest, landed.faults), False
+        self._view_landed(landed)
+        columns = self._make_features()
+        faults, counts = self._check_features(columns)
+        if faults:
+            return _reject(manifest, faults), False
+        folder = f"features/{job.pipeline.name}/table"
+        version = self._write_table(self._lake.uri(folder))
+        self._write_rows()
+        profile = f"{job.output}/profile.json"
+        self._lake.write(profile, json.dumps(self._profile(columns, counts[False])).encode())
+        outside = (self._features.key, self._features.label)
+        return replace(
+            manifest,
+            status="ready",
+            train=f"{job.output}/train",
+            test=f"{job.output}/test",
+            train_rows=counts[False],
+            test_rows=counts[True],
+            table=folder,
+            table_version=version,
+            profile=profile,
+            columns={name: kind for name, kind in columns.items() if name not in outside},
+        ), landed.complete
+
+    def _view_landed(self, landed: Landed) -> None:
+        """The view that features.sql reads: all rows, or of each key the row that landed last."""
+        key, newest = self._features.key, ""
+        if self._job.pipeline.landing.keep == "latest":
+            if key not in landed.types:
+                raise Rejected(
+                    f"keep: latest needs the key {key} among the landed columns ({', '.join(landed.types)})."
+                    " Write keep: all, or correct features.key"
+                )
+            newest = f" WHERE landfall_row IN (SELECT max(landfall_row) FROM landed_rows GROUP BY {quote(key)})"
+        self._con.execute(f"CREATE VIEW landed AS SELECT * EXCLUDE (landfall_row) FROM landed_rows{newest}")
+
+    def _make_features(self) -> dict[str, str]:
+        """Run features.sql into the table ``features``, sorted by key; returns its columns and their types."""
+        import duckdb
+
+        try:
+            found = self._con.execute(f"DESCRIBE {self._job.sql}").fetchall()
+            names = [str(row[0]) for row in found]
+            columns = {name: self._feature_type(name, str(row[1])) for name, row in zip(names, found, strict=True)}
+            for column in (self._features.key, self._features.label):
+                if column not in columns:
+                    raise Rejected(f"features.sql gives no column {column}, only {', '.join(names)}. Select it")
+            picked = ", ".join(f"CAST({quote(n)} AS {SQL_TYPES[kind]}) AS {quote(n)}" for n, kind in columns.items())
+            # Sorted, so that the same rows give the same files and a repeated training the same model.
+            query = f"SELECT {picked} FROM ({self._job.sql.strip().rstrip(';')}\n) ORDER BY {quote(self._features.key)}"
+            self._con.execute(f"CREATE TABLE features AS {query}")
+        except (duckdb.OutOfMemoryException, duckdb.IOException):
+            raise
+        except duckdb.Error as error:
+            raise Rejected(f"features.sql does not run: {error}") from error
+        return columns
+
+    def _feature_type(self, name: str, sql_type: str) -> str:
+        kind = type_of(sql_type)
+        if is_reserved(name):
+            raise Rejected(f"features.sql gives {name}; names that begin with landfall_ are reserved. Rename it")
+        if kind is None:
+            what = "a list or struct" if sql_type != '"NULL"' else "null in every row"
+            raise Rejected(f"features.sql gives {name} as {sql_type}, {what}. Cast it to one of {', '.join(SQL_TYPES)}")
+        return kind
+
+    def _check_features(self, columns: dict[str, str]) -> tuple[list[dict[str, Any]], dict[bool, int]]:
+        """What the result breaks, and the number of training (False) and held-out (True) rows."""
+        key, label = quote(self._features.key), quote(self._features.label)
+        numbers = [name for name, kind in columns.items() if kind == "double"]
+        measures = [
+            "count(*)",
+            f"count(*) - count({key})",
+            f"count({key}) - count(DISTINCT {key})",
+            f"count(*) - count({label})",
+            f"count(DISTINCT {label}) FILTER (NOT {self._is_test})",
+            f"count(*) FILTER ({self._is_test})",
+            *(f"count_if(NOT isfinite({quote(name)}))" for name in numbers),
+        ]
+        row = self._con.execute(f"SELECT {', '.join(measures)} FROM features").fetchone()
+        assert row is not None
+        rows, no_key, repeated, no_label, classes, test, *infinite = row
+        faults = []
+        if rows == 0:
+            faults.append(fault("no_features", "features.sql leaves no row over. Land rows that it keeps."))
+        if no_key:
+            what = f"features.sql gives {no_key:,} rows without the key {self._features.key}."
+            faults.append(fault("key", what, column=self._features.key, count=no_key))
+        if repeated:
+            what = f"features.sql gives {repeated:,} rows more than keys ({self._features.key})."
+            rows_shown = self._shown(f"{key} IN (SELECT {key} FROM features GROUP BY 1 HAVING count(*) > 1)")
+            faults.append(fault("key", what, column=self._features.key, count=repeated, rows=rows_shown))
+        if no_label:
+            what = f"the label {self._features.label} is null in {no_label:,} of {rows:,} rows of features.sql."
+            rows_shown = self._shown(f"{label} IS NULL")
+            faults.append(fault("label", what, column=self._features.label, count=no_label, rows=rows_shown))
+        for name, count in zip(numbers, infinite, strict=True):
+            if count:
+                what = f"{name}, made by features.sql, is NaN or infinite in {count:,} of {rows:,} rows."
+                rows_shown = self._shown(f"NOT isfinite({quote(name)})", name)
+                faults.append(fault("finite", what, column=name, count=count, rows=rows_shown))
+        if rows and (test == 0 or test == rows):
+            side, other = ("held out", "left for training") if test == 0 else ("left for training", "held out")
+            what = f"of {rows:,} rows none is {side}: all are {other}. Land more rows."
+            faults.append(fault("split", what, count=rows))
+        elif rows and not no_label and classes < 2:
+            what = f"all {rows - test:,} training rows have the same {self._features.label}. Land rows of both kinds."
+            faults.append(fault("label", what, column=self._features.label, count=rows - test))
+        return faults, {False: rows - test, True: test}
+
+    def _shown(self, condition: str, column: str | None = None) -> list[dict[str, Any]]:
+        """A sample of result rows, told by their key."""
+        key = quote(self._features.key)
+        value = quote(column) if column else key
+        query = f"SELECT CAST({key} AS VARCHAR), CAST({value} AS VARCHAR) FROM features WHERE {condition} LIMIT 5"
+        return [{"file": "", "row": None, "key": k, "value": v} for k, v in self._con.execute(query).fetchall()]
+
+    def _write_table(self, uri: str) -> int:
+        """Write the Delta table and return the version; the one that this run wrote before is taken again."""
+        import deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        mark = {"landfall.run": self._job.run, "landfall.fingerprint": self._job.fingerprint}
+        for attempt in range(1, COMMIT_ATTEMPTS + 1):
+            if deltalake.DeltaTable.is_deltatable(uri):
+                for commit in deltalake.DeltaTable(uri).history():
+                    if all(commit.get(name) == value for name, value in mark.items()):
+                        return int(commit["version"])
+            try:
+                deltalake.write_deltalake(
+                    uri,
+                    self._con.cursor().sql("SELECT * FROM features").to_arrow_reader(100_000),
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    commit_properties=deltalake.CommitProperties(custom_metadata=mark),
+                )
+            except CommitFailedError:
+                # Another run of the pipeline has committed in between.
+                if attempt == COMMIT_ATTEMPTS:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def _write_rows(self) -> None:
+        """One parquet file each below train/ and test/, moved into place when it is whole."""
+        output = Path(self._lake.uri(self._job.output))
+        temporary = output / "_temporary"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for side, condition in (("train", f"NOT ({self._is_test})"), ("test", self._is_test)):
+            whole = temporary / f"{side}.parquet"
+            query = f"SELECT * FROM features WHERE {condition}"
+            self._con.execute(f"COPY ({query}) TO {text(str(whole))} (FORMAT parquet)")
+            with whole.open("rb") as file:
+                os.fsync(file.fileno())
+            (output / side).mkdir(exist_ok=True)
+            whole.replace(output / side / "part-00000.parquet")
+        temporary.rmdir()
+
+    def _profile(self, columns: dict[str, str], train_rows: int) -> dict[str, Any]:
+        """The reference profile of the training rows, features alone."""
+        from shared.domain.drift import profile_of
+
+        outside = (self._features.key, self._features.label)
+        names = [name for name in columns if name not in outside]
+        share = min(1.0, PROFILE_ROWS / train_rows)
+        # Other digits of the hash than the split takes, or the sample would be one-sided.
+        sampled = f"substr(md5(CAST({quote(self._features.key)} AS VARCHAR)), 9, 8) < '{round(share * 16**8):08x}'"
+        where = f"NOT ({self._is_test})" + (f" AND {sampled}" if share < 1 else "")
+        as_numbers = {"int": "CAST({} AS DOUBLE)", "double": "{}", "date": "epoch({})", "timestamp": "epoch({})"}
+        kinds = {name: "numeric" if columns[name] in as_numbers else "categorical" for name in names}
+        picked = ", ".join(
+            f"{as_numbers.get(columns[name], 'CAST({} AS VARCHAR)').format(quote(name))} AS {quote(name)}"
+            for name in names
+        )
+        table = self._con.cursor().sql(f"SELECT {picked} FROM features WHERE {where}").to_arrow_table()
+        record: dict[str, Any] = to_record(profile_of({name: table[name].to_numpy() for name in names}, kinds))
+        return record
+
+
+def _reject(manifest: Manifest, faults: list[dict[str, Any]]) -> Manifest:
+    for found in faults:
+        print(f"rejected: {found['text']}")
+    return replace(manifest, status="rejected", faults=tuple(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
