@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,32 +99,25 @@ def stop_descendants(root: psutil.Process, *, itself: bool = False) -> None:
     """End every process below ``root``, also those in sessions of their own: first politely, then not."""
     import psutil
 
+    # Kept from round to round: a process whose parent ended is no longer found below root.
+    family = {root} if itself else set()
     for wait in (GRACE_SECONDS, *[1.0] * 10):
-        family = [process for process in _family(root, itself) if _alive(process)]
+        with suppress(psutil.NoSuchProcess):
+            family.update(root.children(recursive=True))
+        family = {process for process in family if _alive(process)}
         if not family:
             return
         for process in family:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.terminate() if wait == GRACE_SECONDS else process.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs(family, timeout=wait)
-
-
-def _family(root: psutil.Process, itself: bool) -> list[psutil.Process]:
-    import psutil
-
-    try:
-        return [*root.children(recursive=True), *([root] if itself else [])]
-    except psutil.NoSuchProcess:
-        return []
 
 
 def _alive(process: psutil.Process) -> bool:
     import psutil
 
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
