@@ -149,7 +149,7 @@ def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout
             state.endpoint,
             action.deployment,
             model=state.pipeline,
-            version=state.challenger,
+            version=action.version,
             sizing=folder.pipeline.rollout,
         )
     elif action.do == "shift":

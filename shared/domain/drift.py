@@ -191,8 +191,8 @@ def compare(profile: Profile, summary: Summary) -> dict[str, ColumnDrift]:
 def drifted(comparison: Mapping[str, ColumnDrift], policy: Drift, rows: int) -> tuple[str, ...]:
     """Columns whose PSI reaches ``policy.psi`` and is more than noise, the farthest first.
 
-    ``rows`` are the rows of the new data; below ``policy.min_rows`` of them nothing is said. The noise floor matters for small windows and for columns of
-    many categories, where PSI is large without any drift.
+    ``rows`` are the rows of the new data; below ``policy.min_rows`` of them nothing is said. The noise
+    floor matters for small windows and for columns of many categories, where PSI is large without drift.
     """
     if rows < policy.min_rows:
         return ()

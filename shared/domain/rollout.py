@@ -20,6 +20,8 @@ from shared.domain.pipelines import RollbackWhen, Rollout
 ENDED = frozenset({"done", "failed", "rolled_back"})
 POLL = timedelta(seconds=15)
 """How long to wait before a look at something that a service is still doing."""
+PATIENCE = timedelta(hours=2)
+"""How long a deployment may take from the rollout's start to a smoke test; then the rollout has failed."""
 
 
 def deployment_name(version: str) -> str:
@@ -70,10 +72,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Action:
-    """Something to do on the endpoint: deploy or remove a deployment, or shift traffic."""
+    """Something to do on the endpoint: deploy ``version`` as a deployment, remove one, or shift traffic."""
 
     do: Literal["deploy", "remove", "shift"]
     deployment: str = ""
+    version: str = ""
     traffic: dict[str, int] = field(default_factory=dict)
 
 
@@ -97,7 +100,7 @@ def next_move(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
 
 def wanted_traffic(state: RolloutState) -> dict[str, int]:
     """The split of the present step: the challenger's share, the rest for the champion."""
-    share = state.steps[state.step] if state.champion else 100
+    share = state.steps[state.step] if state.champion not in ("", state.challenger) else 100
     split = {deployment_name(state.challenger): share}
     if share < 100:
         split[deployment_name(state.champion)] = 100 - share
@@ -108,36 +111,46 @@ def roll_back(state: RolloutState, reason: str) -> RolloutState:
     """The same rollout on its way back; one that has no champion to go back to stays as it is."""
     if state.phase not in ("deploying", "smoking", "shifting", "baking") or not state.champion:
         return state
-    return replace(state, phase="rolling_back", reason=reason)
+    return replace(state, phase="rolling_back", reason=reason, step_since=None)
 
 
 def _deploying(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     name = deployment_name(state.challenger)
     match seen.deployments.get(name):
         case None:
-            return Move(state=state, actions=(Action("deploy", name),), note=f"creating deployment {name}")
+            return _deploy(state, state.challenger)
         case "ready":
             return Move(state=replace(state, phase="smoking"), again=timedelta(0), note=f"deployment {name} is ready")
         case "failed":
             return _fail(state, f"deployment {name} failed")
+        case other if now - state.started_at > PATIENCE:
+            return _fail(state, f"deployment {name} is still {other} after {PATIENCE}")
         case _:
             return Move(state=state)
 
 
 def _smoking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    name = deployment_name(state.challenger)
+    if _broken(seen, name):
+        return _fail(state, f"deployment {name} is {seen.deployments.get(name, 'gone')}")
     if seen.smoke is None:
+        if now - state.started_at > PATIENCE:
+            return _fail(state, f"no smoke test of deployment {name} within {PATIENCE}")
         return Move(state=state)
     if seen.smoke:
         return _fail(state, f"smoke test failed: {seen.smoke}")
-    return Move(state=replace(state, phase="shifting", step=0), again=timedelta(0), note="smoke test passed")
+    return Move(
+        state=replace(state, phase="shifting", step=0, step_since=now), again=timedelta(0), note="smoke test passed"
+    )
 
 
 def _shifting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
-    if seen.deployments.get(deployment_name(state.challenger)) != "ready" and seen.traffic != wanted_traffic(state):
-        return _back(state, f"deployment {deployment_name(state.challenger)} is not ready any more")
-    wanted = wanted_traffic(state)
+    name, wanted = deployment_name(state.challenger), wanted_traffic(state)
+    if _broken(seen, name):
+        reason = f"deployment {name} is {seen.deployments.get(name, 'gone')}"
+        return _back(state, reason) if state.champion else _fail(state, reason)
     if seen.traffic != wanted:
-        return Move(state=state, actions=(Action("shift", traffic=wanted),), again=timedelta(seconds=1))
+        return _shift(state, seen, wanted, now)
     return Move(
         state=replace(state, phase="baking", step_since=now, next_at=now + state.bake),
         again=state.bake,
@@ -146,21 +159,24 @@ def _shifting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
 
 
 def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
+    name = deployment_name(state.challenger)
     complaint = seen.health.complaint(policy.rollback_when)
+    if _broken(seen, name):
+        complaint = f"deployment {name} is {seen.deployments.get(name, 'gone')}"
     if complaint and state.champion:
         return _back(state, complaint)
     until = state.next_at or now
     if now < until:
         return Move(state=state, again=min(until - now, POLL))
-    if complaint:
-        return Move(
-            state=replace(state, next_at=now + max(state.bake, POLL)),
-            again=max(state.bake, POLL),
-            note=f"unhealthy, and there is no champion to go back to: {complaint}",
-        )
+    wanted = wanted_traffic(state)
+    if seen.traffic != wanted:
+        note = f"traffic is {_words(seen.traffic) or 'nowhere'} in place of {_words(wanted)}"
+        return Move(state=replace(state, phase="shifting"), again=timedelta(0), note=note)
     if state.champion and state.step + 1 < len(state.steps):
         return Move(state=replace(state, phase="shifting", step=state.step + 1), again=timedelta(0))
-    return Move(state=replace(state, phase="promoting"), again=timedelta(0))
+    # A first version stays even when it is unhealthy: nothing else could serve, and the next one must have its turn.
+    note = f"unhealthy, but there is no champion to go back to: {complaint}" if complaint else ""
+    return Move(state=replace(state, phase="promoting"), again=timedelta(0), note=note)
 
 
 def _promoting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
@@ -188,8 +204,9 @@ def _promoted(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
 
 def _rolling_back(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     wanted = {deployment_name(state.champion): 100}
-    if seen.traffic != wanted:
-        return Move(state=state, actions=(Action("shift", traffic=wanted),), again=timedelta(seconds=1))
+    # Traffic that was asked for before may come into force late, so what is seen counts only after asking again.
+    if seen.traffic != wanted or state.step_since is None:
+        return _shift(state, seen, wanted, now)
     return Move(
         state=replace(state, phase="rolled_back"),
         actions=_remove_challenger(state, seen),
@@ -201,7 +218,8 @@ def _rolling_back(state: RolloutState, seen: Seen, policy: Rollout, now: datetim
 def _failing(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     return Move(
         state=replace(state, phase="failed"),
-        actions=_remove_challenger(state, seen),
+        # Where traffic was asked for, it may still come into force.
+        actions=_remove_challenger(state, seen) if state.step_since is None else (),
         again=None,
         note=f"version {state.challenger} was not rolled out: {state.reason}",
     )
@@ -209,6 +227,29 @@ def _failing(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) ->
 
 def _ended(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     return Move(state=state, again=None)
+
+
+def _deploy(state: RolloutState, version: str) -> Move:
+    name = deployment_name(version)
+    return Move(state=state, actions=(Action("deploy", name, version),), note=f"creating deployment {name}")
+
+
+def _shift(state: RolloutState, seen: Seen, wanted: dict[str, int], now: datetime) -> Move:
+    """Ask for a split; a champion's deployment that somebody has removed is created again first."""
+    champion = deployment_name(state.champion)
+    if champion in wanted and champion not in seen.deployments:
+        return _deploy(state, state.champion)
+    if any(seen.deployments.get(name) != "ready" for name in wanted):
+        return Move(state=state)
+    return Move(
+        state=replace(state, step_since=now),
+        actions=(Action("shift", traffic=wanted),),
+        again=timedelta(seconds=1),
+    )
+
+
+def _broken(seen: Seen, deployment: str) -> bool:
+    return seen.deployments.get(deployment) not in ("ready", "creating", "updating")
 
 
 def _fail(state: RolloutState, reason: str) -> Move:
@@ -221,7 +262,8 @@ def _back(state: RolloutState, reason: str) -> Move:
 
 def _remove_challenger(state: RolloutState, seen: Seen) -> tuple[Action, ...]:
     name = deployment_name(state.challenger)
-    return (Action("remove", name),) if name in seen.deployments and not seen.traffic.get(name) else ()
+    removable = name in seen.deployments and not seen.traffic.get(name) and state.challenger != state.champion
+    return (Action("remove", name),) if removable else ()
 
 
 def _words(traffic: dict[str, int]) -> str:

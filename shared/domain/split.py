@@ -14,10 +14,13 @@ def threshold(test_share: float) -> str:
 
 
 def is_test(key: str, test_share: float) -> bool:
-    """True when the row with this key (as text) is held out: the first 8 digits of its MD5 sort before the threshold."""
+    """True when the row with this key (as text) is held out: the first 8 digits of its MD5 are below the threshold."""
     return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()[:DIGITS] < threshold(test_share)
 
 
 def sql_condition(key: str, test_share: float) -> str:
-    """The same as :func:`is_test`, as a condition that DuckDB and Spark SQL both understand. ``key`` is an SQL expression."""
-    return f"substr(md5(cast({key} as varchar)), 1, {DIGITS}) < '{threshold(test_share)}'"
+    """The same as :func:`is_test`, as a condition that DuckDB and Spark SQL understand; ``key`` is an SQL expression.
+
+    A null key is on neither side: its condition is null.
+    """
+    return f"substr(md5(cast({key} as string)), 1, {DIGITS}) < '{threshold(test_share)}'"
