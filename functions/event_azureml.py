@@ -16,7 +16,7 @@ bp = func.Blueprint()
 @bp.event_grid_trigger(arg_name="event")
 @bp.queue_output(arg_name="signals", queue_name=QUEUE, connection="AzureWebJobsStorage")
 def event_azureml(event: func.EventGridEvent, signals: func.Out[str]) -> None:
-    """Put what happened on the signal queue. Whatever an event holds, sending it again would not help: it never raises."""
+    """Put what happened on the signal queue. It never raises: sending an event again would not mend it."""
     signal = azureml_signal(delivered(event))
     if isinstance(signal, NoSignal):
         logging.info("no signal: %s", signal.reason)

@@ -28,7 +28,7 @@ def timer_retraining(timer: func.TimerRequest) -> None:
 
     loop = bootstrap.loop()
     now = loop.ports.clock.now()
-    since = max(min(last_tick(timer.schedule_status) or now, now - LOOK_BACK), now - CATCH_UP)
+    since = max(min(last_tick(getattr(timer, "schedule_status", {})) or now, now - LOOK_BACK), now - CATCH_UP)
     for pipeline in (folder.pipeline for folder in loop.catalog.all()):
         schedule = pipeline.retraining.schedule
         for slot in slots_between(schedule, since, now)[-1:] if schedule else ():

@@ -16,27 +16,9 @@ from cronsim import CronSim, CronSimError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = ("second", "minute", "hour", "day", "month", "weekday")
-_NAMES = frozenset(
-    [
-        "SUNDAY",
-        "MONDAY",
-        "TUESDAY",
-        "WEDNESDAY",
-        "THURSDAY",
-        "FRIDAY",
-        "SATURDAY",
-        "JANUARY",
-        "FEBRUARY",
-        "MARCH",
-        "APRIL",
-        "JUNE",
-        "JULY",
-        "AUGUST",
-        "SEPTEMBER",
-        "OCTOBER",
-        "NOVEMBER",
-        "DECEMBER",
-    ]
+_NAMES = re.compile(
+    r"\b(?:(SUN|MON|FRI)DAY|(TUE)SDAY|(WED)NESDAY|(THU)RSDAY|(SAT)URDAY|(JAN)UARY|(FEB)RUARY|(MAR)CH|(APR)IL|(JUN)E|"
+    r"(JUL)Y|(AUG)UST|(SEP)TEMBER|(OCT)OBER|(NOV|DEC)EMBER)\b"
 )
 _FORM = re.compile(r"(\*|[A-Z0-9]+)(-[A-Z0-9]+)?(/[0-9]+)?(,(\*|[A-Z0-9]+)(-[A-Z0-9]+)?(/[0-9]+)?)*")
 _CRON_ONLY = re.compile(r"\b(L|LW|[0-9]+L)\b")
@@ -60,12 +42,12 @@ def next_slot(expression: str, after: datetime) -> datetime:
 
 
 def slots_between(expression: str, since: datetime, until: datetime) -> list[datetime]:
-    """The times of the schedule with ``since`` < time <= ``until``, in order, in UTC. Raises ValueError for no schedule."""
+    """The times of the schedule with ``since`` < time <= ``until``, in order. Raises ValueError for no schedule."""
     return list(takewhile(lambda slot: slot <= until, _times(expression, since)))
 
 
 def _times(expression: str, after: datetime) -> Iterator[datetime]:
-    fields = re.sub("[A-Z]{4,}", lambda m: m[0][:3] if m[0] in _NAMES else m[0], expression.upper()).split()
+    fields = _NAMES.sub(lambda name: name[name.lastindex or 0], expression.upper()).split()
     if len(fields) != len(_FIELDS):
         raise ValueError(
             f"{expression!r} has {len(fields)} fields; six are wanted: {{second}} {{minute}} {{hour}} {{day}} "

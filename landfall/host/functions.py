@@ -51,7 +51,7 @@ def load(app: func.FunctionApp) -> dict[str, HostedFunction]:
 
 
 def _hosted(function: func.Function) -> HostedFunction:
-    name, trigger = function.get_function_name(), function.get_trigger()
+    name, trigger = str(function.get_function_name()), function.get_trigger()
     if trigger is None:
         raise ValueError(f"function {name} has no trigger")
     settings = trigger.get_dict_repr()

@@ -30,7 +30,7 @@ from landfall.host.webhook import Webhook
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.signal_queue import SqliteQueue
-from shared.errors import ConfigurationError, Fault
+from shared.errors import ConfigurationError, Fault, LandfallError
 from shared.ports.clock import Clock
 from shared.settings import QUEUE as SIGNALS
 from shared.settings import ROOT
@@ -42,6 +42,7 @@ THREADS = 32
 BODY_LIMIT = 100 * 1024 * 1024
 """Bytes of a request's body, as on Azure."""
 RESTART_SECONDS = 1.0
+START_SECONDS = 15.0
 
 
 class LaptopHost:
@@ -142,7 +143,7 @@ class LaptopHost:
             watcher = LakeWatcher(self._home / "lake", lake, self._clock, grid.publish)
             pumps = self._pumps(queue, invoke, pool)
             http = HttpFunctions(self._routes, self.keys, invoke, self._body_limit)
-            server = _Server(
+            server = uvicorn.Server(
                 uvicorn.Config(
                     _Application(f"/{self._settings.route_prefix}/".replace("//", "/"), http, admin.app(webhook)),
                     http="httptools",
@@ -160,7 +161,13 @@ class LaptopHost:
             work = [_forever("watcher", lambda: watcher.run(watching.set)), _forever("event grid", grid.run)]
             work += [_forever("timers", timers.run)] + [_forever("queue", pump.run) for pump in pumps]
             tasks = [asyncio.create_task(coroutine) for coroutine in work]
-            await watching.wait()
+            try:
+                await asyncio.wait_for(watching.wait(), START_SECONDS)
+            except TimeoutError:
+                raise LandfallError(
+                    f"{self._home / 'lake'} cannot be watched; the log says why. "
+                    "On Linux fs.inotify.max_user_watches may be too small"
+                ) from None
             while not server.started:
                 await asyncio.sleep(0.005)
             self._ready.set()
@@ -190,13 +197,6 @@ class LaptopHost:
             return []
         poison = by_queue.get(f"{SIGNALS}-poison")
         return [QueuePump(queue, self._clock, self._settings, by_queue[SIGNALS], poison, invoke, pool)]
-
-
-class _Server(uvicorn.Server):
-    """Waits for no open but idle connection when it stops; signals are the caller's business."""
-
-    def install_signal_handlers(self) -> None:
-        return
 
 
 class _Application:
@@ -236,7 +236,8 @@ def _put(queue: SqliteQueue, name: str, text: str) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # asyncio turns Nagle's delay off only for sockets that name their protocol.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ADDRESS, port))
