@@ -6,10 +6,11 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,26 @@ class _Write:
     outcome: list[tuple[Any, ...]] | Exception | None = None
 
 
-@dataclass
-class _Process:
-    """What belongs to one process: neither locks nor SQLite connections survive a fork."""
-
-    pid: int
-    committing: threading.Lock = field(default_factory=threading.Lock)
-    pending: deque[_Write] = field(default_factory=deque)
-    idle: deque[sqlite3.Connection] = field(default_factory=deque)
-
-
 class Database:
     """One SQLite file in WAL mode; it is made, with ``schema``, when it is first used.
 
     A write is on the disk when it returns (synchronous FULL, and full fsync on macOS). Writes that
     threads of one process ask for at the same time share one transaction, and so one wait for the
-    disk; among processes SQLite's own lock decides. Every error of the file itself is
-    :class:`~shared.errors.Transient` and has changed nothing.
+    disk; among processes SQLite's own lock decides. What goes wrong with the file has changed nothing
+    and is :class:`~shared.errors.Transient`, or a plain LandfallError when the file is damaged. Parent
+    and child may both go on with it after a fork.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path.absolute()
         self._schema = schema
-        self._process = _Process(os.getpid())
-        self._inherited: list[_Process] = []
+        self._committing = threading.Lock()
+        self._pending: deque[_Write] = deque()
+        self._connections = threading.Condition()
+        self._idle: list[sqlite3.Connection] = []
+        self._in_use = 0
+        with _forking:
+            _databases.add(self)
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query."""
@@ -58,22 +55,41 @@ class Database:
 
     def write(self, sql: str, *parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Run one changing statement, once with each of ``parameters``, all or none; its RETURNING rows."""
-        process = self._own()
         mine = _Write(sql, parameters)
-        process.pending.append(mine)
-        with process.committing:
+        self._pending.append(mine)
+        with self._committing:
             # Whoever comes first commits for all that have queued up by then.
             if mine.outcome is None:
-                self._commit([process.pending.popleft() for _ in range(len(process.pending))])
+                self._commit([self._pending.popleft() for _ in range(len(self._pending))])
         if isinstance(mine.outcome, Exception):
             raise mine.outcome
         return mine.outcome or []
 
     def close(self) -> None:
-        """Close idle connections; the file stays usable and is opened again when needed."""
-        process = self._own()
-        while process.idle:
-            process.idle.pop().close()
+        """Close the connections that nobody uses; the file is opened again when it is needed."""
+        with self._connections:
+            while self._idle:
+                self._idle.pop().close()
+
+    def before_fork(self) -> None:
+        """Wait until no thread uses the file, close it, and keep all threads waiting until :meth:`after_fork`.
+
+        SQLite keeps the locks of a process in its memory, where a child would find those of the parent.
+        """
+        self._committing.acquire()
+        self._connections.acquire()
+        self._connections.wait_for(lambda: self._in_use == 0)
+        self.close()
+
+    def after_fork(self) -> None:
+        """Let threads go on."""
+        self._connections.release()
+        self._committing.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on without the writes of threads that only the parent has."""
+        self._pending.clear()
+        self.after_fork()
 
     def _commit(self, writes: list[_Write]) -> None:
         try:
@@ -91,17 +107,16 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection for one thread at a time; after an error it is closed, which rolls back."""
-        process = self._own()
-        connection = None
+        with self._connections:
+            self._in_use += 1
+            connection = self._idle.pop() if self._idle else None
         try:
-            try:
-                connection = process.idle.pop()
-            except IndexError:
-                connection = self._open()
+            connection = connection or self._open()
             yield connection
         except BaseException as error:
             if connection is not None:
                 connection.close()
+                connection = None
             if isinstance(error, sqlite3.OperationalError):
                 raise Transient(
                     f"{self._path} cannot be used now: {error}. Is the disk full, the folder not writable, or has "
@@ -112,38 +127,57 @@ class Database:
                     f"{self._path} is damaged or no SQLite file: {error}. Stop Landfall, move it aside and start again"
                 ) from error
             raise
-        process.idle.append(connection)
+        finally:
+            with self._connections:
+                self._in_use -= 1
+                if connection is not None:
+                    self._idle.append(connection)
+                self._connections.notify_all()
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
+        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                # Changing the mode does not wait for others that are opening the file, too.
-                if time.monotonic() > deadline:
-                    connection.close()
-                    raise
-                time.sleep(0.01)
-        connection.executescript(f"PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; {self._schema}")
-        return connection
-
-    def _own(self) -> _Process:
-        """This process's state. What was inherited by a fork is kept: closing it would harm the parent."""
-        if self._process.pid != os.getpid():
-            self._inherited.append(self._process)
-            self._process = _Process(os.getpid())
-        return self._process
-
-
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+                connection.executescript(f"PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; {self._schema}")
+                return connection
+            except BaseException as error:
+                # Changing the mode does not always wait for others that open the file, too.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                connection.close()
+                raise
 
 
 def _is_damaged(error: sqlite3.DatabaseError) -> bool:
-    # Errors of the Python module itself carry no code; extended codes have the primary one in the low byte.
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    # Errors of the Python module itself have no code; that of an extended one is in its low byte.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+_forking = threading.Lock()
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_held: list[Database] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _held[:] = _databases
+    for database in _held:
+        database.before_fork()
+
+
+def _after_fork(in_child: bool) -> None:
+    while _held:
+        database = _held.pop()
+        database.after_fork_in_child() if in_child else database.after_fork()
+    _forking.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(in_child=False),
+    after_in_child=lambda: _after_fork(in_child=True),
+)
