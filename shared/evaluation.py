@@ -43,7 +43,10 @@ def read_version(loop: Loop, pipeline: str, version: str) -> Version:
 def change_version(loop: Loop, version: Version, **changes: object) -> Version:
     """Set fields of a version's entry whatever they were."""
     return loop.ports.ledger.update(
-        Version, version.pipeline, version.version, lambda v: replace(v or version, **changes)  # type: ignore[arg-type]
+        Version,
+        version.pipeline,
+        version.version,
+        lambda v: replace(v or version, **changes),  # type: ignore[arg-type]
     )
 
 
@@ -119,8 +122,8 @@ def _features(loop: Loop, version: Version) -> str:
     state = runs.state_of(loop, version.pipeline)
     if not state.champion:
         raise Rejected(
-            f"version {version.version} of {version.pipeline} was registered by hand and there are no prepared features "
-            f"to evaluate it on; land data for {version.pipeline} first"
+            f"version {version.version} of {version.pipeline} was registered by hand and there are no prepared "
+            f"features to evaluate it on; land data for {version.pipeline} first"
         )
     champion = loop.ports.ledger.read(Version, version.pipeline, state.champion)
     if champion is None or not champion.features:

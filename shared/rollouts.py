@@ -106,9 +106,7 @@ def _look(loop: Loop, folder: PipelineFolder, state: RolloutState) -> Seen:
         return replace(seen, smoke=_smoke(loop, state))
     if state.phase == "baking" and state.step_since:
         reference = _prediction_profile(loop, state)
-        return replace(
-            seen, health=loop.predictions.health(state.pipeline, name, state.step_since, reference)
-        )
+        return replace(seen, health=loop.predictions.health(state.pipeline, name, state.step_since, reference))
     return seen
 
 
@@ -201,9 +199,15 @@ def _promote(loop: Loop, state: RolloutState) -> None:
     loop.ports.events.publish(
         "ModelPromoted",
         f"{state.pipeline}:{state.challenger}",
-        {"pipeline": state.pipeline, "version": state.challenger, "previous": state.champion, "cause": state.cause, "metrics": metrics},
+        {
+            "pipeline": state.pipeline,
+            "version": state.challenger,
+            "previous": state.champion,
+            "cause": state.cause,
+            "metrics": metrics,
+        },
         id=state.id,
-    )  # fmt: skip
+    )
 
 
 def _finish(loop: Loop, state: RolloutState, version_status: str, run_status: str) -> None:

@@ -61,7 +61,10 @@ def state_of(loop: Loop, pipeline: str) -> PipelineState:
 def change_state(loop: Loop, pipeline: str, **changes: object) -> PipelineState:
     """Set fields of the pipeline's state whatever they were."""
     return loop.ports.ledger.update(
-        PipelineState, pipeline, "state", lambda s: replace(s or PipelineState(pipeline=pipeline), **changes)  # type: ignore[arg-type]
+        PipelineState,
+        pipeline,
+        "state",
+        lambda s: replace(s or PipelineState(pipeline=pipeline), **changes),  # type: ignore[arg-type]
     )
 
 
@@ -126,9 +129,16 @@ def end(loop: Loop, run: Run, status: str, reason: str, **changes: object) -> Ru
     loop.ports.events.publish(
         "RunEnded",
         run.id,
-        {"pipeline": run.pipeline, "run": run.id, "status": ended.status, "stage": ended.stage, "reason": ended.reason, "version": ended.version},
+        {
+            "pipeline": run.pipeline,
+            "run": run.id,
+            "status": ended.status,
+            "stage": ended.stage,
+            "reason": ended.reason,
+            "version": ended.version,
+        },
         id=f"{run.id}-{ended.status}",
-    )  # fmt: skip
+    )
     return ended
 
 

@@ -36,7 +36,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
     (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1).
-    Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with every fault found.
+    Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
+    every fault found.
     """
     env = os.environ if environment is None else environment
     faults: list[Fault] = []
@@ -46,7 +47,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     port_text = env.get("LANDFALL_PORT", "7071")
     port = int(port_text) if port_text.isdecimal() else -1
     if not 0 <= port <= 65535:
-        faults.append(Fault("LANDFALL_PORT", f"{port_text!r} is no port", "Set a number from 0 (any free port) to 65535."))
+        faults.append(
+            Fault("LANDFALL_PORT", f"{port_text!r} is no port", "Set a number from 0 (any free port) to 65535.")
+        )
     pace = _number(env.get("LANDFALL_PACE", "1"))
     if not 1 <= pace <= 3600:
         faults.append(

@@ -38,7 +38,9 @@ def request(loop: Loop, folder: PipelineFolder, run: Run) -> str:
     if state.training == run.id:
         return submit(loop, folder, run)
     if before and before != run.id:
-        runs.end(loop, runs.read(loop, name, before), "superseded", f"{run.id} is newer and waits for training in its place")
+        runs.end(
+            loop, runs.read(loop, name, before), "superseded", f"{run.id} is newer and waits for training in its place"
+        )
     reason = f"{name} is frozen" if state.frozen else f"after the training of {state.training}"
     runs.move(loop, run, "training", "waiting", reason)
     return f"waits for training: {reason}"

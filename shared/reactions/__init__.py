@@ -168,7 +168,10 @@ def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
         subjects=_subjects(signal),
     )
     loop.ports.ledger.update(
-        Claim, claim.signal, "claim", lambda present: replace(present or claim, duplicates=(present or claim).duplicates + 1)
+        Claim,
+        claim.signal,
+        "claim",
+        lambda present: replace(present or claim, duplicates=(present or claim).duplicates + 1),
     )
     runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=claim.signal)
     return outcome

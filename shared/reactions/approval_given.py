@@ -21,13 +21,17 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     if not signal.approved:
         reason = f"turned down by {who}" + (f": {signal.reason}" if signal.reason else "")
         if version.run:
-            runs.end(loop, runs.read(loop, signal.pipeline, version.run), "kept" if state.champion else "rejected", reason)
+            runs.end(
+                loop, runs.read(loop, signal.pipeline, version.run), "kept" if state.champion else "rejected", reason
+            )
         evaluation.change_version(loop, version, status="rejected")
         return _outcome(signal, reason)
     if state.frozen:
         raise Rejected(f"{signal.pipeline} is frozen: thaw it before you approve version {signal.version}")
     if evaluation.job_name(version, state.champion) != version.job:
-        return _outcome(signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}")
+        return _outcome(
+            signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}"
+        )
     run = loop.ports.ledger.read(Run, signal.pipeline, version.run) if version.run else None
     if run:
         runs.move(loop, run, "gate", "running", f"approved by {who}")

@@ -30,9 +30,7 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
         if again is not None:
             due = loop.ports.clock.now() + again
             loop.ports.queue.send(BatchDue(pipeline=signal.pipeline, batch=batch.id, due=due), delay=again)
-            return Outcome(
-                pipeline=signal.pipeline, what="batch", outcome="nothing", reason=why, subjects=(batch.id,)
-            )
+            return Outcome(pipeline=signal.pipeline, what="batch", outcome="nothing", reason=why, subjects=(batch.id,))
     batch = _close(loop, folder, batch)
     if batch.status not in ("closed", "failed"):
         return Outcome(

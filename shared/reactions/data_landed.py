@@ -29,8 +29,8 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
     lake = loop.ports.lake
     if (signal.account, signal.container) != (lake.account, lake.container):
         raise Rejected(
-            f"{signal.account}/{signal.container}/{signal.path} is not in this app's lake {lake.account}/{lake.container}; "
-            "point the event subscription at that account, or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
+            f"{signal.account}/{signal.container}/{signal.path} is not in this app's lake "
+            f"{lake.account}/{lake.container}; point the event subscription at that account, or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
         )
     folder = loop.catalog.for_path(signal.path)
     if folder is None:
@@ -51,7 +51,10 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
         return _outcome(folder, signal, "nothing", "the file is gone")
     if signal.etag and info.etag != signal.etag:
         return _outcome(
-            folder, signal, "nothing", f"stale: the file was written again since (etag {info.etag}), that has its own event"
+            folder,
+            signal,
+            "nothing",
+            f"stale: the file was written again since (etag {info.etag}), that has its own event",
         )
     if info.size == 0:
         return _outcome(folder, signal, "nothing", "the file has no content")
@@ -176,11 +179,17 @@ def _why_not(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> str:
     if _is_marker(signal.path, folder):
         return ""
     if folder.pipeline.landing.format == "delta":
-        return "" if DELTA_COMMIT.search(signal.path) else "a part of a Delta table counts with the commit that names it"
+        return (
+            "" if DELTA_COMMIT.search(signal.path) else "a part of a Delta table counts with the commit that names it"
+        )
     return landing.ignored(signal.path, signal.api, signal.size)
 
 
 def _outcome(folder: PipelineFolder, signal: DataLanded, outcome: str, reason: str, *subjects: str) -> Outcome:
     return Outcome(
-        pipeline=folder.pipeline.name, what="file landed", outcome=outcome, reason=reason, subjects=(signal.path, *subjects)
+        pipeline=folder.pipeline.name,
+        what="file landed",
+        outcome=outcome,
+        reason=reason,
+        subjects=(signal.path, *subjects),
     )

@@ -37,10 +37,20 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
     k, n = folder.pipeline.drift.k_of_n
     if not drift.sustained(state.recent_drift, k, n):
         found = sum(state.recent_drift)
-        return _outcome(signal, "nothing", f"{check.reason}; seen in {found} of the last {n} checks, retraining follows from {k} on", *subjects)
+        return _outcome(
+            signal,
+            "nothing",
+            f"{check.reason}; seen in {found} of the last {n} checks, retraining follows from {k} on",
+            *subjects,
+        )
     last, cooldown = state.last_drift_retraining_at, folder.pipeline.drift.cooldown
     if last and signal.slot < last + cooldown:
-        return _outcome(signal, "nothing", f"{check.reason}; the last retraining for drift was at {last:%Y-%m-%d %H:%M}, cooldown {cooldown}", *subjects)
+        return _outcome(
+            signal,
+            "nothing",
+            f"{check.reason}; the last retraining for drift was at {last:%Y-%m-%d %H:%M}, cooldown {cooldown}",
+            *subjects,
+        )
     loop.ports.queue.send(
         RetrainingDue(pipeline=signal.pipeline, cause="drift", slot=f"{signal.slot:%Y%m%dT%H%M%S}", reason=check.reason)
     )
@@ -75,19 +85,27 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
         rows = max(rows, summary.rows)
         compared |= {f"{prefix}{name}": column for name, column in drift.compare(profile, summary).items()}
     if rows < policy.min_rows:
-        reason = f"{rows:,} scored rows in the last {_words(policy.window)} are too few to judge (min_rows {policy.min_rows:,})"
+        few = f"{rows:,} scored rows in the last {_words(policy.window)}"
+        reason = f"{few} are too few to judge (min_rows {policy.min_rows:,})"
         return replace(check, status="too_few_rows", rows=rows, reason=reason)
     drifted = drift.drifted(compared, policy, rows)
     columns = {name: _numbers(column) for name, column in compared.items()}
     worst = sorted(drifted, key=lambda name: -columns[name]["psi"])
     if not drifted:
         top = max(columns.items(), key=lambda item: item[1]["psi"])
-        reason = f"no drift in {rows:,} rows: the largest PSI is {top[1]['psi']:.3f} in {top[0]} (threshold {policy.psi})"
+        reason = (
+            f"no drift in {rows:,} rows: the largest PSI is {top[1]['psi']:.3f} in {top[0]} (threshold {policy.psi})"
+        )
         return replace(check, rows=rows, columns=columns, reason=reason)
     named = ", ".join(f"{name} (PSI {columns[name]['psi']:.2f})" for name in worst[:3])
     more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
     return replace(
-        check, status="drift", rows=rows, columns=columns, drifted=tuple(worst), reason=f"drift in {rows:,} rows: {named}{more}"
+        check,
+        status="drift",
+        rows=rows,
+        columns=columns,
+        drifted=tuple(worst),
+        reason=f"drift in {rows:,} rows: {named}{more}",
     )
 
 

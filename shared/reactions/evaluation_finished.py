@@ -29,10 +29,17 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
     if status is None or status.state != "completed":
         tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status and status.log_tail else ""
-        return _fail(signal, loop, version, f"evaluation {status.state if status else 'job is unknown'}: {status.reason if status else ''}{tail}")
+        return _fail(
+            signal,
+            loop,
+            version,
+            f"evaluation {status.state if status else 'job is unknown'}: {status.reason if status else ''}{tail}",
+        )
     champion = runs.state_of(loop, signal.pipeline).champion
     if evaluation.job_name(version, champion) != signal.job:
-        return _outcome(signal, version, "nothing", f"the champion changed meanwhile: {evaluation.begin(loop, folder, version)}")
+        return _outcome(
+            signal, version, "nothing", f"the champion changed meanwhile: {evaluation.begin(loop, folder, version)}"
+        )
     try:
         files = {name: loop.ports.training.read_output(signal.job, evaluation.OUTPUT, name) for name in ARTIFACTS}
     except Missing as error:
@@ -45,9 +52,7 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
     return _act(signal, loop, folder, version, verdict)
 
 
-def _act(
-    signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version: Version, verdict: Verdict
-) -> Outcome:
+def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version: Version, verdict: Verdict) -> Outcome:
     run = loop.ports.ledger.read(Run, version.pipeline, version.run) if version.run else None
     state = runs.state_of(loop, version.pipeline)
     loop.ports.events.publish(
@@ -59,7 +64,9 @@ def _act(
     if not verdict.promote:
         status = "kept_out" if state.champion else "rejected"
         if run:
-            runs.end(loop, runs.move(loop, run, "gate", "running"), "kept" if state.champion else "rejected", verdict.summary)
+            runs.end(
+                loop, runs.move(loop, run, "gate", "running"), "kept" if state.champion else "rejected", verdict.summary
+            )
         evaluation.change_version(loop, version, status=status)
         return _outcome(signal, version, "done", verdict.summary)
     held = _why_held(folder, state.pinned, state.frozen)

@@ -10,5 +10,9 @@ from shared.runs import Outcome
 def react(signal: EventUnreadable, loop: Loop) -> Outcome:
     """Record why the event was not understood."""
     return Outcome(
-        pipeline="", what=f"event of {signal.source}", outcome="rejected", reason=signal.reason, subjects=(signal.event,)
+        pipeline="",
+        what=f"event of {signal.source}",
+        outcome="rejected",
+        reason=signal.reason,
+        subjects=(signal.event,),
     )

@@ -40,7 +40,8 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
             run,
             "training",
             "waiting",
-            f"{manifest.train_rows:,} train and {manifest.test_rows:,} held-out rows, table version {manifest.table_version}",
+            f"{manifest.train_rows:,} train and {manifest.test_rows:,} held-out rows, "
+            f"table version {manifest.table_version}",
             features_version=manifest.table_version,
         )
         outcome = _outcome(signal, "done", training.request(loop, folder, run), *run.batches)

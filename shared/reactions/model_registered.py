@@ -37,7 +37,9 @@ def react(signal: ModelRegistered, loop: Loop) -> Outcome:
     if version.status not in ("registered", "evaluating", "waiting"):
         return _outcome(signal, "nothing", f"the version is already {version.status}", subject)
     if run and not run.version:
-        run = runs.move(loop, run, "evaluation", "waiting", f"registered as version {signal.version}", version=signal.version)
+        run = runs.move(
+            loop, run, "evaluation", "waiting", f"registered as version {signal.version}", version=signal.version
+        )
     loop.ports.registry.set_alias(signal.model, "challenger", signal.version)
     return _outcome(signal, "done", evaluation.begin(loop, folder, version), subject, *([run.id] if run else []))
 

@@ -42,7 +42,13 @@ def react(signal: ReconcileDue, loop: Loop) -> Outcome:
 
 def _pipeline(loop: Loop, folder: PipelineFolder) -> Iterator[str]:
     state = runs.state_of(loop, folder.pipeline.name)
-    for lost in (*_files(loop, folder), *_batches(loop, folder, state), *_runs(loop, folder, state), *_versions(loop, folder), *_rollout(loop, state)):
+    for lost in (
+        *_files(loop, folder),
+        *_batches(loop, folder, state),
+        *_runs(loop, folder, state),
+        *_versions(loop, folder),
+        *_rollout(loop, state),
+    ):
         loop.ports.queue.send(lost)
         yield f"raised {lost.claim_key}"
     yield from _turns(loop, folder, state)
@@ -77,9 +83,15 @@ def _batches(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterat
     """Batches that are open for longer than they may be, or closed without a run."""
     complete, now = folder.pipeline.landing.complete, loop.ports.clock.now()
     for batch in loop.ports.ledger.list(Batch, folder.pipeline.name):
-        overdue = batch.status in ("open", "closing") and now > batch.opened_at + _longest(complete.max_wait, complete.quiet)
-        forgotten = batch.status == "closed" and not state.frozen and batch.closed_at and now > batch.closed_at + PATIENCE
-        if overdue or (forgotten and loop.ports.ledger.read(Run, batch.pipeline, f"{batch.pipeline}-{batch.id}") is None):
+        overdue = batch.status in ("open", "closing") and now > batch.opened_at + _longest(
+            complete.max_wait, complete.quiet
+        )
+        forgotten = (
+            batch.status == "closed" and not state.frozen and batch.closed_at and now > batch.closed_at + PATIENCE
+        )
+        if overdue or (
+            forgotten and loop.ports.ledger.read(Run, batch.pipeline, f"{batch.pipeline}-{batch.id}") is None
+        ):
             yield BatchDue(pipeline=batch.pipeline, batch=batch.id, due=now)
 
 
@@ -106,7 +118,10 @@ def _runs(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[
             status = ports.training.status(run.job)
             if status is None or status.ended:
                 yield EvaluationFinished(
-                    pipeline=run.pipeline, version=run.version, status=status.state if status else "unknown", job=run.job
+                    pipeline=run.pipeline,
+                    version=run.version,
+                    status=status.state if status else "unknown",
+                    job=run.job,
                 )
 
 
@@ -157,9 +172,17 @@ def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> I
         return
     if state.missing_since:
         return
-    reason = f"nothing has landed in {folder.pipeline.landing.path} since {state.last_landed_at:%Y-%m-%d %H:%M} UTC, expected every {expected}"
+    reason = (
+        f"nothing has landed in {folder.pipeline.landing.path} since {state.last_landed_at:%Y-%m-%d %H:%M} UTC, "
+        f"expected every {expected}"
+    )
     runs.decide(loop, Outcome(pipeline=name, what="missing data", outcome="alarm", reason=reason), at=now)
-    loop.ports.events.publish("DataMissing", name, {"pipeline": name, "since": state.last_landed_at.isoformat()}, id=f"{name}-{state.last_landed_at.isoformat()}")
+    loop.ports.events.publish(
+        "DataMissing",
+        name,
+        {"pipeline": name, "since": state.last_landed_at.isoformat()},
+        id=f"{name}-{state.last_landed_at.isoformat()}",
+    )
     runs.change_state(loop, name, missing_since=now)
     yield reason
 
@@ -171,7 +194,14 @@ def _traffic(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterat
     present = loop.ports.endpoints.traffic(folder.pipeline.endpoint)
     if present == state.traffic:
         return
-    reason = f"traffic of endpoint {folder.pipeline.endpoint} is {present}, the ledger says {state.traffic}: somebody moved it by hand"
-    runs.decide(loop, Outcome(pipeline=state.pipeline, what="traffic", outcome="alarm", reason=reason), at=loop.ports.clock.now())
+    reason = (
+        f"traffic of endpoint {folder.pipeline.endpoint} is {present}, the ledger says {state.traffic}: "
+        "somebody moved it by hand"
+    )
+    runs.decide(
+        loop,
+        Outcome(pipeline=state.pipeline, what="traffic", outcome="alarm", reason=reason),
+        at=loop.ports.clock.now(),
+    )
     runs.change_state(loop, state.pipeline, traffic=present)
     yield reason

@@ -22,7 +22,9 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
             RolloutState, active.pipeline, active.id, lambda present: roll_back(present or active, reason)
         )
         if turned.phase != "rolling_back":
-            raise Rejected(f"rollout {active.id} is {turned.phase} and cannot be turned round; try again when it has ended")
+            raise Rejected(
+                f"rollout {active.id} is {turned.phase} and cannot be turned round; try again when it has ended"
+            )
         loop.ports.queue.send(RolloutDue(pipeline=turned.pipeline, rollout=turned.id, wake=turned.wake))
         return _outcome(signal, f"rollout {turned.id} is rolling back: {reason}", turned.id)
     target = signal.version or state.previous

@@ -25,7 +25,11 @@ def react(signal: TrainingFinished, loop: Loop) -> Outcome:
     if status is not None and not status.ended:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
     if status is None or status.state != "completed":
-        reason = "the training service does not know its job" if status is None else _why(status.reason, status.state, status.log_tail)
+        reason = (
+            "the training service does not know its job"
+            if status is None
+            else _why(status.reason, status.state, status.log_tail)
+        )
         runs.end(loop, run, "failed", reason)
         outcome = _outcome(signal, "failed", reason)
     else:

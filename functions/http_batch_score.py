@@ -1,0 +1,29 @@
+"""Score a file of the lake."""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+bp = func.Blueprint()
+
+
+@bp.function_name("http_batch_score")
+@bp.route(route="pipelines/{name}/batch-scores", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+def http_batch_score(req: func.HttpRequest) -> func.HttpResponse:
+    """Score the lake file ``input`` into ``output`` with the champion, once for each ``partition``."""
+    from shared import http_api
+    from shared.domain.signals import BatchScoringRequested
+
+    return http_api.operator(
+        req,
+        lambda name, body, common: BatchScoringRequested(
+            pipeline=name,
+            input=str(body.get("input", "")),
+            output=str(body.get("output", "")),
+            partition=str(body.get("partition", "")),
+            **common,
+        ),
+        "input",
+        "output",
+        "partition",
+    )

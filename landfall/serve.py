@@ -1,0 +1,47 @@
+"""`landfall up`: the loop on this machine until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from landfall.host import LaptopHost
+from landfall.session import fresh_app, open_loop
+from landfall.show import console
+
+
+def serve(pace: float | None, verbose: bool) -> None:
+    """Run the host until SIGINT or SIGTERM; work in hand is finished first."""
+    logging.getLogger().setLevel(logging.DEBUG if verbose else logging.WARNING)
+    for noisy in ("watchfiles", "asyncio", "urllib3", "alembic", "mlflow", "git", "httpcore", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    loop = open_loop(pace)
+    settings = loop.settings
+    host = LaptopHost(
+        fresh_app(),
+        settings.home,
+        settings.port,
+        account=settings.account,
+        container=settings.container,
+        run_at_start=("timer_reconcile",),
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    host.start()
+    lake = settings.home / "lake"
+    console.print(f"[bold]Landfall is up[/] at {host.url}, pace {settings.pace:g}\n")
+    for folder in loop.catalog.all():
+        console.print(f"  {folder.pipeline.name:<24} drop files into {lake / folder.pipeline.landing.path}")
+    for name, faults in loop.catalog.faults().items():
+        console.print(f"  [red]{name:<24} {len(faults)} faults, see landfall check[/]")
+    console.print(
+        f"\n  score   curl -H 'x-functions-key: {host.keys.function}' {host.url}/api/pipelines/NAME/score -d @rows.json"
+        f"\n  status  landfall status, or {host.url}/api/status\n\nCtrl-C stops it; nothing is lost.",
+        soft_wrap=True,
+    )
+    stop.wait()
+    console.print("stopping: work in hand is finished")
+    host.stop()
+    loop.predictions.close()

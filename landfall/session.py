@@ -1,0 +1,63 @@
+"""What every command works with: the loop, and a host that acts on what a command asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from landfall.host import LaptopHost, running
+from shared import bootstrap, settings
+from shared.loop import Loop
+
+EMBEDDED_PACE = 60.0
+"""A loop that runs only as long as one command waits 60 times shorter: a bake time of 10 minutes is 10 seconds."""
+
+
+def open_loop(pace: float | None = None) -> Loop:
+    """The loop of this machine's settings; ``pace`` overrides the one that the environment names."""
+    loaded = settings.load()
+    loop = bootstrap.build(loaded if pace is None else dataclasses.replace(loaded, pace=pace))
+    bootstrap.use(loop)
+    return loop
+
+
+@contextmanager
+def working(pace: float = EMBEDDED_PACE) -> Iterator[tuple[Loop, bool]]:
+    """The loop with somebody who works on it: the host that runs this home, else one for the time being.
+
+    Yields the loop and whether the host is our own (then it runs at ``pace``).
+    """
+    loaded = settings.load()
+    if running(loaded.home):
+        loop = open_loop()
+        try:
+            yield loop, False
+        finally:
+            loop.predictions.close()
+        return
+    loop = open_loop(max(pace, loaded.pace))
+    host = LaptopHost(
+        fresh_app(),
+        loop.settings.home,
+        0,
+        account=loop.settings.account,
+        container=loop.settings.container,
+        run_at_start=("timer_reconcile",),
+    )
+    host.start()
+    try:
+        yield loop, True
+    finally:
+        host.stop()
+        loop.predictions.close()
+
+
+def fresh_app():  # type: ignore[no-untyped-def]
+    """The function app, as a new module: its functions can be listed only once."""
+    import importlib
+    import sys
+
+    for name in [m for m in sys.modules if m == "function_app" or m.startswith("functions.")]:
+        del sys.modules[name]
+    return importlib.import_module("function_app").app

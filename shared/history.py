@@ -1,0 +1,93 @@
+"""What happened and why: runs with their stories, and decisions by what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from shared import runs
+from shared.domain.ledger import Decision, Run, Version
+from shared.domain.records import to_record
+from shared.errors import Missing, Rejected
+from shared.loop import Loop
+
+
+def runs_of(loop: Loop, pipeline: str, *, limit: int | None = None) -> list[dict[str, Any]]:
+    """The runs of a pipeline, newest first, without their stories."""
+    loop.catalog.get(pipeline)
+    newest = sorted(loop.ports.ledger.list(Run, pipeline), key=lambda run: run.created_at, reverse=True)
+    return [{k: v for k, v in to_record(run).items() if k != "steps"} for run in newest[:limit]]
+
+
+def run(loop: Loop, pipeline: str, run_id: str) -> dict[str, Any]:
+    """One run with its story (``steps``), its version's evaluation and verdict, its log's last lines, its decisions."""
+    entry = runs.read(loop, pipeline, run_id)
+    version = loop.ports.ledger.read(Version, pipeline, entry.version) if entry.version else None
+    job = loop.ports.training.status(entry.job) or loop.ports.features.status(entry.job) if entry.job else None
+    return {
+        **to_record(entry),
+        "model": to_record(version) if version else None,
+        "log": list(job.log_tail) if job else [],
+        "decisions": [to_record(d) for d in _decisions(loop, pipeline, {run_id})],
+    }
+
+
+def find_run(loop: Loop, run_id: str) -> str:
+    """The pipeline whose run this is. Raises Missing when no pipeline has it."""
+    for folder in loop.catalog.all():
+        if loop.ports.ledger.read(Run, folder.pipeline.name, run_id):
+            return folder.pipeline.name
+    raise Missing(f"no run {run_id}; landfall runs lists them")
+
+
+def why(loop: Loop, subject: str) -> list[dict[str, Any]]:
+    """Every decision about a file, run, batch or model version, and about what came of it, oldest first.
+
+    A file leads on to its batch, a batch to its run, a run to its version. A pipeline's name gives
+    its newest model version. Raises Missing when nothing was ever decided about it.
+    """
+    asked = _subject(loop, subject)
+    for pipeline in _pipelines(loop, asked):
+        everything = list(loop.ports.ledger.list(Decision, pipeline))
+        about = {asked}
+        for _ in range(3):
+            about |= {s for d in everything if about & set(d.subjects) for s in d.subjects if _leads_on(asked, s)}
+        found = [d for d in reversed(everything) if about & set(d.subjects)]
+        if found:
+            return [to_record(d) for d in found]
+    raise Missing(
+        f"nothing was ever decided about {subject!r}; name a lake path, a run, a batch or a model as name:version"
+    )
+
+
+def whole(text: str) -> int:
+    """A positive whole number from a query parameter. Raises Rejected for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise Rejected(f"limit must be a positive whole number, not {text!r}")
+    return int(text)
+
+
+def _subject(loop: Loop, subject: str) -> str:
+    if subject in loop.catalog.names():
+        state = runs.state_of(loop, subject)
+        versions = [version.version for version in loop.ports.ledger.list(Version, subject)]
+        newest = max(versions, key=int, default=state.champion)
+        return f"{subject}:{newest}" if newest else subject
+    return subject.removeprefix("/")
+
+
+def _leads_on(asked: str, subject: str) -> bool:
+    """Files do not lead back to other files of their batch."""
+    return subject == asked or "/" not in subject
+
+
+def _pipelines(loop: Loop, subject: str) -> Iterator[str]:
+    folder = loop.catalog.for_path(subject)
+    if folder:
+        yield folder.pipeline.name
+    yield from (name for name in loop.catalog.names() if not folder or name != folder.pipeline.name)
+    yield runs.NOWHERE
+
+
+def _decisions(loop: Loop, pipeline: str, about: set[str]) -> Iterator[Decision]:
+    return (d for d in loop.ports.ledger.list(Decision, pipeline) if about & set(d.subjects))

@@ -1,0 +1,94 @@
+"""JSON over HTTP for the http_ functions: answers, errors in words, and what operators ask for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+if TYPE_CHECKING:
+    from shared.domain.signals import Signal
+    from shared.loop import Loop
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
+    """``body`` as a JSON response."""
+    return func.HttpResponse(
+        json.dumps(body, separators=(",", ":")), status_code=status, headers=headers, mimetype="application/json"
+    )
+
+
+def refusal(status: int, code: str, message: str, **more: Any) -> func.HttpResponse:
+    """An error response: {"error": {"code", "message", …}}."""
+    return answer({"error": {"code": code, "message": message, **more}}, status)
+
+
+def answering(work: Callable[[Loop], func.HttpResponse]) -> func.HttpResponse:
+    """Run ``work`` on the loop and turn what it raises into a response; nothing of a traceback gets out."""
+    from shared import bootstrap
+    from shared.errors import ConfigurationError, Missing, Rejected, Transient
+
+    try:
+        return work(bootstrap.loop())
+    except Missing as error:
+        return refusal(404, "NotFound", str(error))
+    except ConfigurationError as error:
+        return refusal(409, "ConfigurationFault", str(error))
+    except Rejected as error:
+        return refusal(400, "Refused", str(error))
+    except Transient as error:
+        return refusal(503, "TryAgain", str(error))
+    except Exception:
+        incident = uuid.uuid4().hex
+        logging.exception("incident %s", incident)
+        return refusal(500, "Unexpected", f"something went wrong; look for incident {incident} in the log")
+
+
+def operator(
+    request: func.HttpRequest, make: Callable[[str, dict[str, Any], dict[str, str]], Signal], *fields: str
+) -> func.HttpResponse:
+    """Put what a person asks for on the queue: 202 with the signal's key.
+
+    ``make`` gets the pipeline's name, the JSON body and the common fields request, by and reason;
+    ``fields`` are the body's other known fields, an unknown one is refused. A repeated request id
+    (body field ``request`` or header x-request-id) is the same request and has no second effect.
+    """
+    from shared.errors import Rejected
+
+    def work(loop: Loop) -> func.HttpResponse:
+        name = request.route_params["name"]
+        loop.catalog.get(name)
+        body = _body(request)
+        unknown = sorted(set(body) - {"request", "by", "reason", *fields})
+        if unknown:
+            known = ", ".join(sorted({"request", "by", "reason", *fields}))
+            raise Rejected(f"unknown field {unknown[0]!r} in the request body; known: {known}")
+        common = {
+            "request": str(body.get("request") or request.headers.get("x-request-id") or uuid.uuid4().hex[:12]),
+            "by": str(body.get("by", "")),
+            "reason": str(body.get("reason", "")),
+        }
+        signal = make(name, body, common)
+        loop.ports.queue.send(signal)
+        return answer({"signal": signal.claim_key, "request": common["request"]}, 202)
+
+    return answering(work)
+
+
+def _body(request: func.HttpRequest) -> dict[str, Any]:
+    from shared.errors import Rejected
+
+    raw = request.get_body()
+    if not raw:
+        return {}
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise Rejected(f"the request body is no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise Rejected("the request body must be a JSON object")
+    return body

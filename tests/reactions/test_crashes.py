@@ -1,0 +1,60 @@
+"""The process dies at every place where it can: the loop ends as if it had not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.domain.signals import ReconcileDue
+from tests.reactions.world import World
+
+
+def story(world: World) -> tuple[object, ...]:
+    """What must be the same whatever died: batches, runs, versions, champion, traffic, jobs."""
+    return (
+        [sorted(file.path for file in batch.files) for batch in world.batches if batch.files],
+        [(run.id, run.status) for run in world.runs],
+        [(version.version, version.status) for version in world.versions.values()],
+        (world.state.champion, world.state.previous, world.state.rollout, world.state.training, world.state.preparing),
+        (world.state.active_runs, world.state.waiting, world.state.to_prepare, world.state.open_batches),
+        sorted(world.services.split.items()),
+        sorted(world.services.jobs),
+    )
+
+
+def live(world: World) -> None:
+    """Two landings, a full rollout, with the reconcile timer running."""
+    world.land("landing/churn/a.csv")
+    world.land("landing/churn/b.csv")
+    rest(world)
+    world.land("landing/churn/c.csv")
+    rest(world)
+
+
+def rest(world: World) -> None:
+    for _ in range(8):
+        world.drain(timedelta(minutes=20))
+        world.queue.send(ReconcileDue(slot=world.clock.now()))
+    world.drain(timedelta(minutes=20))
+
+
+def calls_of_an_undisturbed_life(folder: Path) -> tuple[int, tuple[object, ...]]:
+    world = World(folder)
+    world.fuse.left = 10**9
+    live(world)
+    return 10**9 - world.fuse.left, story(world)
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_a_crash_at_any_call_changes_nothing_in_the_end(tmp_path: Path, part: int) -> None:
+    calls, expected = calls_of_an_undisturbed_life(tmp_path / "undisturbed")
+    assert expected[3] == ("2", "1", "", "", "")
+    for fuse in range(1 + part, calls, 8 * max(1, calls // 400)):
+        world = World(tmp_path / f"crash{fuse}")
+        world.fuse.left = fuse
+        live(world)
+        assert world.fuse.left is None, f"no crash happened at call {fuse}"
+        assert story(world) == expected, f"after a crash at call {fuse} of {calls}"
+        world.close()
