@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.pipelines import Pipeline
+from shared.domain.pipelines import Pipeline, paced
 from shared.errors import ConfigurationError, Fault, Missing
 from shared.pipeline_rules import judge, within
 from shared.typed_yaml import Faults, nearest, read
@@ -54,10 +54,14 @@ class _Snapshot:
 
 
 class Catalog:
-    """The pipelines below ``root``. A broken one never stops the others; several threads may ask."""
+    """The pipelines below ``root``. A broken one never stops the others; several threads may ask.
 
-    def __init__(self, root: Path) -> None:
+    ``pace`` divides all their waiting times, see :func:`shared.domain.pipelines.paced`.
+    """
+
+    def __init__(self, root: Path, *, pace: float = 1.0) -> None:
         self.root = root
+        self._pace = pace
         self._snapshot = _Snapshot({}, {}, {})
 
     def names(self) -> list[str]:
@@ -106,7 +110,7 @@ class Catalog:
             known = before.loaded.get(name)
             loaded[name] = known if known and known.holds else _load(self.root / name)
         if loaded != before.loaded:
-            self._snapshot = _judge_together(loaded, before, self.root)
+            self._snapshot = _judge_together(loaded, before, self.root, self._pace)
         return self._snapshot
 
 
@@ -136,7 +140,7 @@ def _stamp(path: Path) -> Stamp:
     return path, stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _judge_together(loaded: dict[str, _Loaded], before: _Snapshot, root: Path) -> _Snapshot:
+def _judge_together(loaded: dict[str, _Loaded], before: _Snapshot, root: Path, pace: float) -> _Snapshot:
     faults = {name: one.faults.copy() for name, one in loaded.items()}
     pipelines = {name: one.pipeline for name, one in loaded.items() if one.pipeline is not None}
     _judge_landing_folders(pipelines, faults)
@@ -146,7 +150,7 @@ def _judge_together(loaded: dict[str, _Loaded], before: _Snapshot, root: Path) -
     for name, one in loaded.items():
         if name not in found and one.pipeline is not None:
             same = before.valid.get(name) if before.loaded.get(name) is one else None
-            valid[name] = same or PipelineFolder(one.pipeline, root / name, one.sql)
+            valid[name] = same or PipelineFolder(paced(one.pipeline, pace), root / name, one.sql)
     return _Snapshot(loaded, valid, found)
 
 

@@ -6,7 +6,7 @@ Names, types and defaults here are the schema: the catalog validates files again
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -207,3 +207,17 @@ class Pipeline:
     def endpoint(self) -> str:
         """Name of the online endpoint, the pipeline's own unless rollout.endpoint says another."""
         return self.rollout.endpoint or self.name
+
+
+def paced(pipeline: Pipeline, pace: float) -> Pipeline:
+    """The same pipeline with all its waiting divided by ``pace``; what takes work, not waiting, keeps its time."""
+    if pace == 1:
+        return pipeline
+    landing, rollout, drift = pipeline.landing, pipeline.rollout, pipeline.drift
+    complete = replace(landing.complete, quiet=landing.complete.quiet / pace, max_wait=landing.complete.max_wait / pace)
+    return replace(
+        pipeline,
+        landing=replace(landing, complete=complete),
+        rollout=replace(rollout, bake=rollout.bake / pace, keep_previous=rollout.keep_previous / pace),
+        drift=replace(drift, every=drift.every / pace, window=drift.window / pace, cooldown=drift.cooldown / pace),
+    )
