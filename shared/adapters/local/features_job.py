@@ -142,7 +142,7 @@ class _Preparation:
             landed.faults.append(fault("empty_batch", "no rows have landed. Land a file with rows."))
         if not landed.faults and landed.batch_rows < job.min_rows:
             return replace(manifest, status="short"), False
-        if not landed.faults:
+        if landed.types:
             files.check(job.pipeline.landing.checks, self._features.key, landed)
         if landed.faults:
             return _reject(manifest, landed.faults), False

@@ -150,7 +150,7 @@ class LandedFiles:
             column = quote(name)
             if declared.removesuffix("?") == "double":
                 rules.append(("finite", name, f"NOT isfinite({column})", "is NaN or infinite"))
-            if name == key:
+            if name == key and declared.endswith("?"):
                 rules.append(("key", name, f"{column} IS NULL", "is null, but it is the key"))
         for check in checks:
             column = quote(check.column)
