@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -70,6 +71,17 @@ def _distinct_objects(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
             raw.append(value)
         inverse[row] = code
     return raw, inverse
+
+
+def positive_class(classes: Sequence[Any], positive: str | None) -> int | None:
+    """Index of the class whose probability tells of a row: ``positive`` (as text, in any case), else the second of two.
+
+    None: there is no such class, and the likeliest one's is taken.
+    """
+    if positive is None:
+        return 1 if len(classes) == 2 else None
+    texts = [(text_of(value) or "null").lower() for value in classes]
+    return texts.index(positive.lower()) if positive.lower() in texts else None
 
 
 def in_order(texts: set[str]) -> list[str]:

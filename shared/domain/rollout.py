@@ -34,7 +34,7 @@ class Health:
     """What the prediction log says of one deployment since a moment.
 
     ``p95_ms`` is the 95th percentile of the answers' milliseconds; ``prediction_psi`` compares its
-    predictions with those on its held-out rows (None: not enough of them).
+    predictions with those on its held-out rows (None: no more than chance gives for so many rows).
     """
 
     requests: int = 0

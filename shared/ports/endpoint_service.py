@@ -20,6 +20,16 @@ class Deployment:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Route:
+    """A ready deployment, the version it serves and its share of the traffic in percent, 0 included."""
+
+    deployment: str
+    model: str
+    version: str
+    share: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """``predictions`` one per row; ``probabilities`` one list per row in the order of ``classes``.
@@ -58,6 +68,14 @@ class EndpointService(Protocol):
         """The split that is in force now, as read back; deployments with 0 are left out."""
         ...
 
+    def routes(self, endpoint: str) -> tuple[Route, ...]:
+        """Where a request may go; empty when the endpoint does not exist.
+
+        Asked for every scoring request, so it must cost no call to a service each time: the answer
+        may be up to 10 seconds old.
+        """
+        ...
+
     def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
         """Ask for a split. Raises Refused when it does not sum to 0 or 100 or names a deployment that
         is not ready, Transient while the endpoint is updating. It may take time to be in force."""
@@ -67,8 +85,12 @@ class EndpointService(Protocol):
         """Delete a deployment; nothing happens when there is none. Raises Refused when it has traffic."""
         ...
 
-    def score(self, endpoint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, deployment: str | None = None) -> Answer:
+    def score(
+        self, endpoint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, deployment: str | None = None
+    ) -> Answer:
         """Ask the endpoint, by traffic split, or one deployment whatever its traffic.
+
+        Values are JSON's; a date or timestamp is ISO 8601 text without a time zone, and means UTC.
 
         Raises Missing when there is no such endpoint or deployment or no traffic, InvalidRequest
         when the model refuses the input, Transient when it does not answer.

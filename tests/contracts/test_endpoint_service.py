@@ -198,7 +198,9 @@ def test_nothing_answers_without_traffic(harness: Harness) -> None:
 
 def test_a_classifier_answers_a_prediction_and_its_probabilities_for_every_row(harness: Harness) -> None:
     harness.ready("churn", "v1")
-    answer = harness.service.score("churn", COLUMNS, [ROW, [60, 20.0, None, False, "2020-05-05T00:00:00"]], deployment="v1")
+    answer = harness.service.score(
+        "churn", COLUMNS, [ROW, [60, 20.0, None, False, "2020-05-05T00:00:00"]], deployment="v1"
+    )
     assert answer.predictions == ["Yes", "No"]
     assert answer.classes == ["No", "Yes"]
     assert answer.probabilities is not None
