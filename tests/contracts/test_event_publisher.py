@@ -13,7 +13,7 @@ from tests.contracts.backends import LocalBackend
 from tests.contracts.races import How, race
 from tests.moving_clock import MovingClock
 
-AWKWARD = "löschen \"quoted\" #?\\% a/b\nnext line   end"
+AWKWARD = 'löschen "quoted" #?\\% a/b\nnext line   end'
 
 
 def test_an_event_is_a_cloud_event_of_the_kind_subject_id_and_data(backend: LocalBackend, clock: MovingClock) -> None:

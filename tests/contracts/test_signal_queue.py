@@ -1,0 +1,421 @@
+"""The SignalQueue port, and the side of the laptop's queue that its host takes messages from."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from shared.adapters.local.signal_queue import Message, SqliteQueue
+from shared.domain.signals import DataLanded, EventUnreadable, ModelRegistered, Signal, from_message
+from shared.errors import Conflict, Missing, Rejected, Transient
+from tests.contracts.backends import LocalBackend
+from tests.contracts.races import How, attempt, kill_in_the_middle, race
+from tests.moving_clock import MovingClock
+
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+
+
+def signal(number: int) -> ModelRegistered:
+    return ModelRegistered(model="churn", version=str(number))
+
+
+@pytest.fixture
+def queue(backend: LocalBackend, clock: MovingClock) -> SqliteQueue:
+    return backend.queue(clock)
+
+
+def drain(queue: SqliteQueue) -> list[Message]:
+    messages = []
+    while taken := queue.receive(MINUTE):
+        for message in taken:
+            queue.delete(message)
+        messages += taken
+    return messages
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        signal(3),
+        DataLanded(
+            account="landfall",
+            container="lake",
+            path="landing/übung/it's #50%.csv",
+            api="PutBlob",
+            event="1",
+            at=datetime(2026, 1, 5, tzinfo=UTC),
+        ),
+        EventUnreadable(source="eventgrid", event="1", reason="no JSON", body="\x00\n'\"\\\ud800 🛬"),
+    ],
+    ids=lambda sent: type(sent).__name__,
+)
+def test_a_signal_arrives_as_it_was_sent(queue: SqliteQueue, sent: Signal) -> None:
+    queue.send(sent)
+    (message,) = queue.receive(MINUTE)
+    assert from_message(message.text) == sent
+
+
+def test_an_empty_queue_gives_nothing(queue: SqliteQueue) -> None:
+    assert queue.receive(MINUTE) == []
+    assert queue.next_visible_at() is None
+    assert queue.counts() == {"visible": 0, "invisible": 0, "poison": 0}
+
+
+def test_a_delayed_signal_is_invisible_until_its_delay_is_over(queue: SqliteQueue, clock: MovingClock) -> None:
+    queue.send(signal(1), delay=MINUTE)
+    clock.advance(MINUTE - SECOND)
+    assert queue.receive(MINUTE) == []
+    clock.advance(SECOND)
+    assert len(queue.receive(MINUTE)) == 1
+
+
+def test_a_delay_may_be_seven_days_and_no_longer(queue: SqliteQueue, clock: MovingClock) -> None:
+    queue.send(signal(1), delay=timedelta(days=7))
+    for delay in (timedelta(days=7, microseconds=1), timedelta(microseconds=-1)):
+        with pytest.raises(Rejected, match="cannot be delayed"):
+            queue.send(signal(2), delay=delay)
+    clock.advance(timedelta(days=7))
+    assert [from_message(message.text) for message in drain(queue)] == [signal(1)]
+
+
+def test_a_message_longer_than_any_queue_takes_is_rejected(queue: SqliteQueue) -> None:
+    text = "ü" * (24 * 1024)
+    queue.put([text])
+    with pytest.raises(Rejected, match="49153 bytes"):
+        queue.put([text + "x"])
+    assert [message.text for message in drain(queue)] == [text]
+
+
+def test_the_same_signal_sent_twice_arrives_twice(queue: SqliteQueue) -> None:
+    queue.send(signal(1))
+    queue.send(signal(1))
+    first, second = drain(queue)
+    assert first.text == second.text
+    assert first.id != second.id
+
+
+def test_a_message_taken_out_is_invisible_to_others(
+    queue: SqliteQueue, backend: LocalBackend, clock: MovingClock
+) -> None:
+    queue.send(signal(1))
+    assert len(queue.receive(MINUTE)) == 1
+    clock.advance(MINUTE - SECOND)
+    assert backend.queue(clock).receive(MINUTE) == []
+
+
+def test_a_message_that_is_not_deleted_in_time_is_delivered_again_with_a_higher_count_and_a_new_receipt(
+    queue: SqliteQueue, clock: MovingClock
+) -> None:
+    queue.send(signal(1))
+    inserted_at = clock.now()
+    receipts = set()
+    for count in (1, 2, 3):
+        (message,) = queue.receive(MINUTE)
+        assert (message.dequeue_count, message.inserted_at) == (count, inserted_at)
+        receipts.add(message.receipt)
+        clock.advance(MINUTE)
+    assert len(receipts) == 3
+
+
+def test_a_deleted_message_never_comes_back(queue: SqliteQueue, clock: MovingClock) -> None:
+    queue.send(signal(1))
+    (message,) = queue.receive(MINUTE)
+    queue.delete(message)
+    clock.advance(timedelta(days=8))
+    assert queue.receive(MINUTE) == []
+
+
+def test_a_receipt_is_good_after_its_time_while_nobody_else_took_the_message(
+    queue: SqliteQueue, clock: MovingClock
+) -> None:
+    queue.send(signal(1))
+    (message,) = queue.receive(MINUTE)
+    clock.advance(2 * MINUTE)
+    queue.delete(message)
+    assert queue.receive(MINUTE) == []
+
+
+ACTIONS: dict[str, Any] = {
+    "delete": lambda queue, message: queue.delete(message),
+    "release": lambda queue, message: queue.release(message, timedelta(0)),
+    "move_to_poison": lambda queue, message: queue.move_to_poison(message, "late"),
+}
+
+
+@pytest.mark.parametrize("late", ACTIONS)
+def test_a_stale_receipt_is_refused_and_changes_nothing(queue: SqliteQueue, clock: MovingClock, late: str) -> None:
+    queue.send(signal(1))
+    (stale,) = queue.receive(MINUTE)
+    clock.advance(MINUTE)
+    (fresh,) = queue.receive(MINUTE)
+    with pytest.raises(Conflict, match=stale.id):
+        ACTIONS[late](queue, stale)
+    assert queue.counts() == {"visible": 0, "invisible": 1, "poison": 0}
+    queue.delete(fresh)
+
+
+@pytest.mark.parametrize("late", ACTIONS)
+@pytest.mark.parametrize("first", ACTIONS)
+def test_a_receipt_is_good_for_one_action(queue: SqliteQueue, first: str, late: str) -> None:
+    queue.send(signal(1))
+    (message,) = queue.receive(MINUTE)
+    ACTIONS[first](queue, message)
+    before = queue.counts()
+    with pytest.raises(Conflict):
+        ACTIONS[late](queue, message)
+    assert queue.counts() == before
+
+
+def test_a_released_message_comes_again_after_its_delay(queue: SqliteQueue, clock: MovingClock) -> None:
+    queue.send(signal(1))
+    (message,) = queue.receive(timedelta(hours=1))
+    queue.release(message, 10 * SECOND)
+    clock.advance(9 * SECOND)
+    assert queue.receive(MINUTE) == []
+    clock.advance(SECOND)
+    (again,) = queue.receive(MINUTE)
+    assert (again.id, again.dequeue_count) == (message.id, 2)
+
+
+def test_no_more_than_the_limit_is_taken_out_and_who_waits_longest_comes_first(
+    queue: SqliteQueue, clock: MovingClock
+) -> None:
+    queue.send(signal(99), delay=MINUTE)
+    for number in range(20):
+        queue.send(signal(number))
+    clock.advance(MINUTE)
+    assert [from_message(message.text) for message in queue.receive(MINUTE)] == [signal(n) for n in range(16)]
+    assert len(queue.receive(MINUTE, limit=2)) == 2
+    assert {from_message(message.text) for message in queue.receive(MINUTE)} == {signal(18), signal(19), signal(99)}
+
+
+def test_a_poisoned_message_is_kept_with_its_error_and_times_and_delivered_no_more(
+    queue: SqliteQueue, backend: LocalBackend, clock: MovingClock
+) -> None:
+    queue.send(signal(1))
+    sent_at = clock.now()
+    for _ in range(5):
+        (message,) = queue.receive(MINUTE)
+        clock.advance(MINUTE)
+    queue.move_to_poison(message, "ValueError: löschen 'x'")
+    clock.advance(timedelta(days=8))
+    assert queue.receive(MINUTE) == []
+    (poison,) = backend.queue(clock).poisoned()
+    assert (poison.id, poison.text, poison.error) == (message.id, message.text, "ValueError: löschen 'x'")
+    assert (poison.dequeue_count, poison.inserted_at, poison.poisoned_at) == (5, sent_at, sent_at + 5 * MINUTE)
+
+
+def test_poisoned_messages_are_listed_in_the_order_in_which_they_were_given_up(
+    queue: SqliteQueue, clock: MovingClock
+) -> None:
+    for number in range(3):
+        queue.send(signal(number))
+    for message in reversed(queue.receive(MINUTE)):
+        queue.move_to_poison(message, "x")
+        clock.advance(SECOND)
+    assert [from_message(message.text) for message in queue.poisoned()] == [signal(2), signal(1), signal(0)]
+
+
+def test_a_requeued_message_is_a_new_one_with_the_same_text(queue: SqliteQueue, clock: MovingClock) -> None:
+    queue.send(signal(1))
+    (message,) = queue.receive(MINUTE)
+    queue.move_to_poison(message, "x")
+    clock.advance(MINUTE)
+    queue.requeue(message.id)
+    assert queue.poisoned() == []
+    (again,) = queue.receive(MINUTE)
+    assert again.text == message.text
+    assert again.id != message.id
+    assert (again.dequeue_count, again.inserted_at) == (1, clock.now())
+    for unknown in (message.id, again.id, "nothing"):
+        with pytest.raises(Missing, match=unknown):
+            queue.requeue(unknown)
+
+
+def test_counts_and_next_visible_at_tell_what_is_to_come(queue: SqliteQueue, clock: MovingClock) -> None:
+    start = clock.now()
+    queue.send(signal(1))
+    queue.send(signal(2))
+    queue.send(signal(3), delay=MINUTE)
+    assert queue.next_visible_at() == start
+    taken, poison = queue.receive(2 * MINUTE)
+    queue.move_to_poison(poison, "x")
+    assert queue.counts() == {"visible": 0, "invisible": 2, "poison": 1}
+    assert queue.next_visible_at() == start + MINUTE
+    clock.advance(2 * MINUTE)
+    assert queue.counts() == {"visible": 2, "invisible": 0, "poison": 1}
+    assert queue.next_visible_at() == start + MINUTE
+    queue.delete(taken)
+
+
+def test_texts_put_together_are_stored_all_or_none(queue: SqliteQueue) -> None:
+    queue.put([])
+    queue.put(["a", "", "c\x00d"])
+    with pytest.raises(Rejected, match="surrogate"):
+        queue.put(["d", "\ud800"])
+    assert [message.text for message in drain(queue)] == ["a", "", "c\x00d"]
+
+
+def send_many(backend: LocalBackend, shared: SqliteQueue | None, index: int) -> None:
+    queue = shared or backend.queue()
+    for number in range(50):
+        queue.send(signal(100 * index + number))
+
+
+def take_until_empty(backend: LocalBackend, index: int) -> list[str]:
+    return [message.text for message in drain(backend.queue())]
+
+
+@pytest.mark.parametrize("how", ["threads", "processes"])
+def test_nothing_is_lost_or_delivered_to_two_takers_at_once(backend: LocalBackend, how: How) -> None:
+    race(how, 4, send_many, backend, None)
+    taken = [text for texts in race(how, 4, take_until_empty, backend) for text in texts]
+    assert sorted(taken) == sorted(signal(100 * i + n).to_message() for i in range(4) for n in range(50))
+
+
+def test_threads_may_share_one_queue(backend: LocalBackend) -> None:
+    race("threads", 8, send_many, backend, backend.queue())
+    assert backend.queue().counts()["visible"] == 400
+
+
+def send_for_ever(backend: LocalBackend, acknowledge: Any) -> None:
+    queue = backend.queue()
+    for number in range(1_000_000):
+        queue.send(signal(number))
+        acknowledge(number)
+
+
+def test_what_was_sent_outlives_a_killed_sender(backend: LocalBackend) -> None:
+    acknowledged = kill_in_the_middle(send_for_ever, backend, after=50)
+    arrived = [from_message(message.text) for message in drain(backend.queue())]
+    # The send after the last acknowledged one may have been done.
+    assert arrived[: len(acknowledged)] == [signal(number) for number in acknowledged]
+    assert len(arrived) - len(acknowledged) in (0, 1)
+
+
+def take_for_ever(backend: LocalBackend, acknowledge: Any) -> None:
+    queue = backend.queue()
+    for _ in range(1_000_000):
+        for message in queue.receive(timedelta(milliseconds=1), limit=1):
+            acknowledge(message.id)
+            queue.delete(message)
+
+
+def test_what_a_killed_taker_had_in_hand_is_delivered_again(backend: LocalBackend) -> None:
+    backend.queue().put([str(number) for number in range(2000)])
+    handled = kill_in_the_middle(take_for_ever, backend, after=20)
+    left = backend.queue().counts()
+    # All but the last one in hand were deleted; that one may or may not have been.
+    assert 2000 - left["visible"] - left["invisible"] - (len(set(handled)) - 1) in (0, 1)
+
+
+def test_a_queue_that_cannot_be_reached_is_transient(local: LocalBackend, clock: MovingClock) -> None:
+    (local.home / "queue.db").mkdir()
+    with pytest.raises(Transient, match=r"queue\.db cannot be used now"):
+        local.queue(clock).send(signal(1))
+
+
+def test_making_a_queue_touches_nothing(local: LocalBackend) -> None:
+    local.queue()
+    assert list(local.home.iterdir()) == []
+
+
+def test_a_closed_queue_opens_again(local: LocalBackend) -> None:
+    queue = local.queue()
+    queue.send(signal(1))
+    queue.close()
+    assert not (local.home / "queue.db-wal").exists()
+    assert len(queue.receive(MINUTE)) == 1
+
+
+SPANS = st.integers(0, 5).map(lambda minutes: minutes * MINUTE)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """A queue must behave as a list of messages with times and receipts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = tempfile.TemporaryDirectory()
+        self.clock = MovingClock()
+        self.queue = LocalBackend(Path(self.home.name)).queue(self.clock)
+        self.sent = 0
+        self.visible_at: dict[str, datetime] = {}
+        self.dequeued: dict[str, int] = {}
+        self.receipt: dict[str, str] = {}
+        self.poison: list[str] = []
+        self.taken: list[Message] = []
+
+    def teardown(self) -> None:
+        self.queue.close()
+        self.home.cleanup()
+
+    @rule(delay=SPANS)
+    def send(self, delay: timedelta) -> None:
+        self.sent += 1
+        text = str(self.sent)
+        self.queue.put([text], delay=delay)
+        self.visible_at[text] = self.clock.now() + delay
+        self.dequeued[text] = 0
+
+    @rule(by=SPANS)
+    def advance(self, by: timedelta) -> None:
+        self.clock.advance(by)
+
+    @rule(visibility=SPANS.filter(bool), limit=st.integers(1, 4))
+    def receive(self, visibility: timedelta, limit: int) -> None:
+        now = self.clock.now()
+        due = sorted((at, int(text)) for text, at in self.visible_at.items() if at <= now)
+        messages = self.queue.receive(visibility, limit)
+        assert {message.text for message in messages} == {str(number) for _, number in due[:limit]}
+        for message in messages:
+            self.dequeued[message.text] += 1
+            assert message.dequeue_count == self.dequeued[message.text]
+            assert message.receipt not in {taken.receipt for taken in self.taken}
+            self.visible_at[message.text] = now + visibility
+            self.receipt[message.text] = message.receipt
+            self.taken.append(message)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), action=st.sampled_from(sorted(ACTIONS)))
+    def act(self, data: st.DataObject, action: str) -> None:
+        message = data.draw(st.sampled_from(self.taken))
+        good = self.receipt.get(message.text) == message.receipt
+        assert attempt(Conflict, ACTIONS[action], self.queue, message) == good
+        if good:
+            del self.receipt[message.text]
+            if action == "release":
+                self.visible_at[message.text] = self.clock.now()
+            else:
+                del self.visible_at[message.text]
+            if action == "move_to_poison":
+                self.poison.append(message.text)
+
+    @precondition(lambda self: self.poison)
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        poison = data.draw(st.sampled_from(self.queue.poisoned()))
+        self.queue.requeue(poison.id)
+        self.poison.remove(poison.text)
+        self.visible_at[poison.text] = self.clock.now()
+        self.dequeued[poison.text] = 0
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        visible = sum(at <= self.clock.now() for at in self.visible_at.values())
+        invisible = len(self.visible_at) - visible
+        assert self.queue.counts() == {"visible": visible, "invisible": invisible, "poison": len(self.poison)}
+        assert self.queue.next_visible_at() == min(self.visible_at.values(), default=None)
+        assert sorted(message.text for message in self.queue.poisoned()) == sorted(self.poison)
+
+
+TestQueueAgainstAModel = QueueMachine.TestCase
+TestQueueAgainstAModel.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
