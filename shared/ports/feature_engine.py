@@ -41,7 +41,8 @@ class Manifest:
     ``train`` and ``test`` are lake folders of parquet with the key and label columns in them;
     ``table`` is the Delta table's folder and ``table_version`` the version that this run pinned;
     ``profile`` is the reference profile's path. ``columns`` maps each feature column to its type
-    (string, int, double, boolean, date, timestamp), without key and label.
+    (string, int, double, boolean, date, timestamp), without key and label. ``sql`` is the query that
+    made them: raw rows are scored with that one, whatever features.sql says since.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Manifest:
     columns: dict[str, str] = field(default_factory=dict)
     landed_columns: dict[str, str] = field(default_factory=dict)
     row_wise: bool = False
+    sql: str = ""
 
 
 class FeatureEngine(Protocol):

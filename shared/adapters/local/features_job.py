@@ -137,6 +137,7 @@ class _Preparation:
             landed_rows=landed.batch_rows,
             landed_columns=landed.types,
             row_wise=facts.row_wise,
+            sql=job.sql,
         )
         if not landed.faults and landed.rows == 0:
             landed.faults.append(fault("empty_batch", "no rows have landed. Land a file with rows."))
