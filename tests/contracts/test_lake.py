@@ -298,6 +298,14 @@ def test_whatever_the_path_nothing_is_written_outside_of_the_lake(path: str) -> 
 # What follows is about a folder on a laptop.
 
 
+def test_etags_differ_also_where_a_disk_takes_many_writes_in_one_tick_of_its_clock(
+    local: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    lake = local.lake()
+    assert len({lake.write("a", b"%04d" % number).etag for number in range(2000)}) == 2000
+
+
 def test_making_a_lake_touches_nothing(local: LocalBackend) -> None:
     lake = local.lake()
     assert lake.stat("a") is None
