@@ -461,6 +461,7 @@ def test_who_edits_the_script_after_the_submit_changes_nothing(
     harness: Harness, job: Callable[..., CommandJob]
 ) -> None:
     wanted = job("import helper; print(helper.WORD)")
+    (wanted.code / "shared.py").write_text("raise ImportError('not the module that was meant')")
     (wanted.code / "helper.py").write_text("WORD = 'before'")
     harness.service.submit(wanted)
     (wanted.code / "helper.py").write_text("WORD = 'after'")

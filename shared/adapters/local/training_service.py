@@ -66,12 +66,12 @@ class ProcessTrainingService:
 
         self._processes.start(
             job.name,
-            [sys.executable, "-m", tracking.__name__, str(self._home), job.experiment, *argv],
+            # -P: a module of the job's folder must not stand in for one of ours.
+            [sys.executable, "-P", "-m", tracking.__name__, str(self._home), job.experiment, *argv],
             cwd=folder if _is_app(job.code) else folder / "code",
             env={
                 **tracking.QUIET,
                 "PYTHONPATH": str(ROOT),
-                "PYTHONDONTWRITEBYTECODE": "1",
                 "MLFLOW_TRACKING_URI": tracking.uri(self._home),
                 "MLFLOW_EXPERIMENT_NAME": job.experiment,
                 # MLflow puts these on every run that the process starts.
