@@ -27,17 +27,10 @@ _NOT_REPEATABLE = {
 }  # fmt: skip
 """Functions whose result depends on the moment or on chance, as the SQL says them."""
 
-_NOT_REPEATABLE_NODES = [
-    "Rand",
-    "Randn",
-    "Uuid",
-    "CurrentDate",
-    "CurrentTime",
-    "CurrentTimestamp",
-    "CurrentDatetime",
-    "Localtime",
+_NOT_REPEATABLE_NODES = {
+    "Rand", "Randn", "Uuid", "CurrentDate", "CurrentTime", "CurrentTimestamp", "CurrentDatetime", "Localtime",
     "Localtimestamp",
-]
+}  # fmt: skip
 
 _UNKNOWN_AGGREGATES = {
     "arbitrary", "arg_max_null", "arg_max_nulls_last", "arg_min_null", "arg_min_nulls_last", "bitstring_agg",

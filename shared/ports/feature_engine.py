@@ -36,8 +36,9 @@ class FeaturesJob:
 class Manifest:
     """What a features job made; stored as manifest.json in its output folder, last of all files.
 
-    ``status`` is ready, short (``files`` had only ``landed_rows`` rows) or rejected (then ``faults`` has one object per broken rule: rule, column,
-    count, rows (a sample: file, row number from 1, value), text); of the last two nothing else was written.
+    ``status`` is ready, short (``files`` had only ``landed_rows`` rows) or rejected (then ``faults`` has
+    one object per broken rule: rule, column, count, rows (a sample: file, row number from 1, value),
+    text); of the last two nothing else was written. ``landed_rows`` counts the rows of ``files``.
     ``train`` and ``test`` are lake folders of parquet with the key and label columns in them;
     ``table`` is the Delta table's folder and ``table_version`` the version that this run pinned;
     ``profile`` is the reference profile's path. ``columns`` maps each feature column to its type
@@ -81,14 +82,19 @@ class FeatureEngine(Protocol):
     def status(self, name: str) -> JobStatus | None:
         """The job's state, None when no job of that name was ever submitted.
 
-        A rejected batch is a completed job: its manifest says rejected.
+        A rejected batch is a completed job: its manifest says rejected. What is wrong with the pipeline
+        and not with the data (features.sql does not run, gives no label) is a failed job.
         """
         ...
 
-    def prepare_rows(self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def prepare_rows(
+        self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
         """Run a row-wise ``sql`` on raw rows for scoring, in their order, one result row per row.
 
-        ``columns`` are the landed columns and types, as in the manifest. Raises
-        :class:`~shared.errors.InvalidRequest` naming column and row where a value does not fit its type.
+        ``columns`` are the landed columns that rows may have, and their types as in the manifest; what a
+        row leaves out is null. Raises :class:`~shared.errors.InvalidRequest` naming column and row (from 0)
+        where a value does not fit its type, and for rows that ``sql`` filters out: they are never dropped.
+        Raises :class:`~shared.errors.Rejected` when ``sql`` is not row-wise.
         """
         ...

@@ -344,6 +344,9 @@ BAD_FILES: dict[str, tuple[str, bytes, str, str]] = {
     "json lists": ("jsonl", b"[1]\n[2]\n", "unreadable", "no objects"),
     "json without a column": ("jsonl", as_jsonl([{"id": "k1", "label": "no"}]), "missing_column", "no column visits"),
     "half a delta commit": ("delta", b'{"add": {"path": "pa', "unreadable", "cannot be read as delta"),
+    "no delta commit": ("delta", b'["add"]', "unreadable", "no commit of a Delta table"),
+    "delta out of the lake": ("delta", b'{"add": {"path": "%2e%2e/../x.parquet"}}', "unreadable", "outside of the table"),
+    "delta part missing": ("delta", b'{"add": {"path": "x.parquet"}}', "unreadable", "cannot be read as delta"),
 }  # fmt: skip
 
 
@@ -399,6 +402,12 @@ def test_a_null_key_rejects_the_batch_also_where_nulls_are_allowed(features: Loc
     file = features.land("landing/shop/a.csv", as_csv(table(40, id={3: None})))
     manifest = features.prepare(job([file], of=pipeline(columns={**COLUMNS, "id": "string?"})))
     assert [(fault["rule"], fault["count"]) for fault in manifest.faults] == [("key", 1)]
+
+
+def test_a_bound_on_a_column_that_turns_out_to_be_text_rejects_the_batch(features: LocalFeatures) -> None:
+    shop = pipeline(columns={}, checks=(Check(column="label", between=(0, 1)),))
+    (fault,) = features.prepare(job([features.land("landing/shop/a.csv", as_csv(table(40)))], of=shop)).faults
+    assert (fault["rule"], fault["column"]) == ("between", "label")
 
 
 def test_all_faults_of_a_batch_are_told_at_once(features: LocalFeatures) -> None:
@@ -511,7 +520,7 @@ class _DyingLake:
 def test_a_job_that_died_and_runs_again_leaves_one_set(features: LocalFeatures, before: str) -> None:
     wanted = job([features.land("landing/shop/a.csv", as_csv(table(100)))])
     with pytest.raises(SystemExit):
-        prepare(wanted, _DyingLake(features.lake, before), features.home / "work", SystemClock())  # type: ignore[arg-type]
+        prepare(wanted, _DyingLake(features.lake, before), features.home / "work", SystemClock())
     assert features.lake.stat(f"{wanted.output}/manifest.json") is None
     _check_one_set(features, wanted, features.prepare(wanted), rows=100)
 
@@ -575,7 +584,9 @@ TYPES = {"id": "string", "amount": "double?", "visits": "int", "day": "date?", "
 
 
 def test_rows_are_prepared_in_their_order(features: LocalFeatures) -> None:
-    rows = [{"id": f"k{i}", "visits": i % 5, "amount": None if i % 2 else i / 2} for i in range(200)]
+    rows: list[dict[str, Any]] = [
+        {"id": f"k{i}", "visits": i % 5, "amount": None if i % 2 else i / 2} for i in range(200)
+    ]
     sql = "SELECT visits * 2 AS twice, coalesce(amount, 0) AS amount FROM landed"
     assert features.engine.prepare_rows(sql, TYPES, rows) == [
         {"twice": row["visits"] * 2, "amount": row["amount"] or 0.0} for row in rows
@@ -587,6 +598,11 @@ def test_equal_rows_stay_apart_under_distinct(features: LocalFeatures) -> None:
     rows = [{"visits": 1}, {"visits": 1}, {"visits": 2}]
     prepared = features.engine.prepare_rows("SELECT DISTINCT visits FROM landed", {"visits": "int"}, rows)
     assert prepared == rows
+
+
+def test_a_star_leaves_out_columns_that_a_raw_row_does_not_have(features: LocalFeatures) -> None:
+    sql = scoring_sql("SELECT *, visits * 2 AS twice FROM landed", "label", "id")
+    assert features.engine.prepare_rows(sql, {"visits": "int"}, [{"visits": 3}]) == [{"visits": 3, "twice": 6}]
 
 
 def test_text_that_reads_as_its_type_is_taken(features: LocalFeatures) -> None:

@@ -137,6 +137,10 @@ class _RowEngine:
             raise Rejected(f"features.sql cannot score raw rows: {why}. Send prepared features instead")
         query = parse(sql)
         query.set("distinct", None)
+        given = {name.lower() for name, _ in columns}
+        for star in query.find_all(exp.Star):
+            # DuckDB refuses to leave out what is not there, such as the label of a raw row.
+            star.set("except_", [column for column in star.args.get("except_") or [] if column.name.lower() in given])
         query.append("expressions", exp.column(ROW))
         inputs = [(ROW, "BIGINT"), *((name, SQL_TYPES[kind.removesuffix("?")]) for name, kind in columns)]
         values = ", ".join(f"unnest(${i}::{kind}[]) AS {quote(name)}" for i, (name, kind) in enumerate(inputs, 1))

@@ -32,7 +32,7 @@ from shared.adapters.local.column_types import (
 )
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
-from shared.ports.lake import Lake
+from shared.ports.lake import Lake, check_path
 
 if TYPE_CHECKING:
     import duckdb
@@ -98,14 +98,14 @@ class LandedFiles:
         self._landing = landing
         self._starts: list[int] = []
         self._paths: list[str] = []
-        self._parts: set[Path] = set()
+        self._parts: set[str] = set()
         self._batch_start = 0
         self._raw: dict[str, str] = {}
 
     def load(self, earlier: Sequence[tuple[str, str]], batch: Sequence[tuple[str, str]]) -> Landed:
         """Read (path, etag) pairs in landing order. A path that comes again counts where it comes last.
 
-        Earlier files that are gone are left out. Faults are of the batch's files alone: raises
+        Earlier files that are gone are left out and printed. Faults are of the batch's files alone: raises
         :class:`~shared.errors.Rejected` when an earlier file, accepted before, cannot be read now.
         """
         landed = Landed()
@@ -121,7 +121,9 @@ class LandedFiles:
                 landed.complete = False
             if info is not None:
                 sources += self._open(path, in_batch, landed.faults)
-            elif in_batch:
+            elif not in_batch:
+                print(f"{path}, which landed before, is gone: its rows are left out")
+            else:
                 landed.faults.append(
                     fault("missing_file", f"{path} is not in the lake any more. Land it again.", rows=[_at(path)])
                 )
@@ -160,8 +162,13 @@ class LandedFiles:
                 continue
             if check.between is not None:
                 low, high = check.between
-                condition = f"NOT ({column} >= {low!r} AND {column} <= {high!r})"
-                rules.append(("between", check.column, condition, f"is outside {low:g} to {high:g}"))
+                kind = landed.types[check.column].removesuffix("?")
+                if kind in ("int", "double"):
+                    condition = f"{column} NOT BETWEEN CAST('{low!r}' AS DOUBLE) AND CAST('{high!r}' AS DOUBLE)"
+                    rules.append(("between", check.column, condition, f"is outside {low:g} to {high:g}"))
+                else:
+                    what = f"a check bounds {check.column}, which is {kind} and no number."
+                    landed.faults.append(fault("between", what, column=check.column, count=landed.batch_rows))
             if check.allowed is not None:
                 values = ", ".join(text(str(value)) for value in check.allowed)
                 condition = f"CAST({column} AS VARCHAR) NOT IN ({values})"
@@ -175,19 +182,12 @@ class LandedFiles:
     def _open(self, path: str, in_batch: bool, faults: list[dict[str, Any]]) -> list[_Source]:
         import duckdb
 
+        broken = (csv.Error, EOFError, UnicodeDecodeError, gzip.BadGzipFile, json.JSONDecodeError, _Unreadable)
         try:
             return list(self._sources(path, in_batch, faults))
         except duckdb.OutOfMemoryException:
             raise
-        except (
-            duckdb.Error,
-            csv.Error,
-            EOFError,
-            UnicodeDecodeError,
-            gzip.BadGzipFile,
-            json.JSONDecodeError,
-            _Unreadable,
-        ) as error:
+        except (duckdb.Error, *broken) as error:
             faults.append(self._unreadable(path, error, in_batch))
             return []
 
@@ -211,11 +211,15 @@ class LandedFiles:
             case "parquet":
                 yield self._parquet_source(path, local, in_batch)
             case "delta":
-                for part in _delta_parts(local):
+                for part in _delta_parts(path, local):
                     # The same part may come as itself and by its commit: it is read where it comes first.
-                    if part not in self._parts:
-                        self._parts.add(part)
-                        yield self._parquet_source(path, part, in_batch, hive=True)
+                    if part in self._parts:
+                        continue
+                    self._parts.add(part)
+                    if self._lake.stat(part) or in_batch:
+                        yield self._parquet_source(part, Path(self._lake.uri(part)), in_batch, hive=True)
+                    else:
+                        print(f"{part}, which landed before, is gone: its rows are left out")
 
     def _parquet_source(self, path: str, local: Path, in_batch: bool, *, hive: bool = False) -> _Source:
         options = "hive_partitioning = true, hive_types_autocast = false" if hive else "hive_partitioning = false"
@@ -276,6 +280,8 @@ class LandedFiles:
             except duckdb.OutOfMemoryException:
                 raise
             except duckdb.Error as error:
+                if "No space left" in str(error):
+                    raise
                 landed.faults.append(self._unreadable(source.path, error, source.in_batch))
                 continue
             count = int(inserted[0]) if inserted else 0
@@ -453,18 +459,26 @@ def _refuse_twins(names: Sequence[str]) -> None:
             raise _Unreadable(f"two columns are called {name}")
 
 
-def _delta_parts(local: Path) -> list[Path]:
-    """The part files that an entry of a Delta batch stands for."""
+def _delta_parts(path: str, local: Path) -> list[str]:
+    """The lake paths of the part files that an entry of a Delta batch stands for."""
     if local.parent.name != "_delta_log":
-        return [local] if local.suffix == ".parquet" else []
+        return [path] if local.suffix == ".parquet" else []
     if local.suffix != ".json":
         return []
+    table = path.rsplit("/", 2)[0]
     parts = []
     for line in local.read_text(encoding="utf-8").splitlines():
-        action = json.loads(line) if line.strip() else {}
-        added = action.get("add")
-        if added and added.get("dataChange", True):
-            if added.get("deletionVector"):
-                raise _Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
-            parts.append(local.parent.parent / unquote(added["path"]))
+        try:
+            added = (json.loads(line) if line.strip() else {}).get("add", {})
+            if not added or not added.get("dataChange", True):
+                continue
+            part = f"{table}/{unquote(added['path'])}"
+            check_path(part)
+        except Rejected as error:
+            raise _Unreadable(f"a part file lies outside of the table: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _Unreadable(f"it is no commit of a Delta table: {line[:100]}") from error
+        if added.get("deletionVector"):
+            raise _Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
+        parts.append(part)
     return parts
