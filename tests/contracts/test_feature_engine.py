@@ -345,7 +345,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str, str]] = {
     "json without a column": ("jsonl", as_jsonl([{"id": "k1", "label": "no"}]), "missing_column", "no column visits"),
     "half a delta commit": ("delta", b'{"add": {"path": "pa', "unreadable", "cannot be read as delta"),
     "no delta commit": ("delta", b'["add"]', "unreadable", "no commit of a Delta table"),
-    "delta out of the lake": ("delta", b'{"add": {"path": "%2e%2e/../x.parquet"}}', "unreadable", "outside of the table"),
+    "delta outside": ("delta", b'{"add": {"path": "%2e%2e/../x.parquet"}}', "unreadable", "outside of the table"),
     "delta part missing": ("delta", b'{"add": {"path": "x.parquet"}}', "unreadable", "cannot be read as delta"),
 }  # fmt: skip
 
