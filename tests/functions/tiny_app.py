@@ -31,7 +31,9 @@ class Seen:
 
     def wait(self, name: str, count: int = 1, seconds: float = 8.0) -> list[Any]:
         """The values that ``name`` was called with, once there are ``count`` of them."""
-        return until(lambda: values if len(values := self.of(name)) >= count else None, seconds, f"{count} calls of {name}")
+        return until(
+            lambda: values if len(values := self.of(name)) >= count else None, seconds, f"{count} calls of {name}"
+        )
 
 
 def until(look: Callable[[], Any], seconds: float = 8.0, what: str = "") -> Any:
@@ -44,7 +46,7 @@ def until(look: Callable[[], Any], seconds: float = 8.0, what: str = "") -> Any:
 
 
 def message(request: str, *, reason: str = "") -> FreezeRequested:
-    """A signal for the queue function: its reason "fail n" makes the first n attempts fail, "sleep s" takes s seconds."""
+    """A signal for the queue function: by its reason "fail n" n attempts fail, by "sleep s" it takes s seconds."""
     return FreezeRequested(pipeline="churn", request=request, reason=reason)
 
 
@@ -118,7 +120,9 @@ def build(seen: Seen, *, timer: str = "0 0 0 1 1 *") -> func.FunctionApp:
             "header": req.headers.get("X-Mine"),
             "body": req.get_body().decode(),
         }
-        return func.HttpResponse(json.dumps(told), status_code=201, mimetype="application/json", headers={"X-Told": "yes"})
+        return func.HttpResponse(
+            json.dumps(told), status_code=201, mimetype="application/json", headers={"X-Told": "yes"}
+        )
 
     @app.function_name("http_special")
     @app.route(route="pipelines/special/echo", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
@@ -148,15 +152,17 @@ def build(seen: Seen, *, timer: str = "0 0 0 1 1 *") -> func.FunctionApp:
     return app
 
 
-def event(id: str, *, subject: str = "s", kind: str = "Microsoft.Storage.BlobCreated", data: Any = None) -> dict[str, Any]:
+def event(
+    id: str, *, subject: str = "s", kind: str = "Microsoft.Storage.BlobCreated", data: Any = None
+) -> dict[str, Any]:
     """An event in the Event Grid schema."""
     return {
         "id": id,
         "topic": "t",
         "subject": subject,
-        "eventType": kind,
+        "eventType": "Microsoft.Storage.BlobCreated",
         "eventTime": "2026-11-24T08:00:00.1234567Z",
-        "data": {"n": 1} if data is None else data,
+        "data": {"n": 1},
         "dataVersion": "1",
         "metadataVersion": "1",
     }
