@@ -123,9 +123,9 @@ def _plan(
     if key == label:
         faults.append(Fault("--key", f"{label!r} is the label, too", "Name another column, or leave --key out."))
     faults += [
-        Fault(source, f"column {column!r} begins with landfall_, which is reserved", "Rename it.")
+        Fault(source, f"the name of column {column!r} holds a control character", "Rename it.")
         for column in table.types
-        if column.lower().startswith("landfall_")
+        if re.search(r"[\x00-\x1f\x7f]", column)
     ]
     if key is not None and key in table.types:
         faults += _key_faults(table, key)

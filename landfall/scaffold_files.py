@@ -58,17 +58,12 @@ def features_sql(plan: Plan) -> str:
 def train_py(plan: Plan) -> str:
     """train.py: a whole script that its owner can read and change."""
     task = {"binary": _BINARY, "classes": _CLASSES, "numbers": _NUMBERS}[plan.task]
-    # Few rows want small trees that may still have small leaves.
-    if plan.rows < 2000:
-        parameters = '{"max_iter": 100, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 5}'
-    else:
-        parameters = '{"max_iter": 200, "learning_rate": 0.1, "max_leaf_nodes": 31, "min_samples_leaf": 20}'
     return Template(_TRAIN).substitute(
         name=plan.name,
         key=_python(plan.key.name),
         label=_python(plan.label.name),
         positive=f"POSITIVE = {_python(plan.positive)}\n" if plan.task == "binary" else "",
-        parameters=parameters,
+        parameters=next(text for rows, text in _BOOSTING if plan.rows >= rows),
         check=_TWO_CLASSES if plan.task != "numbers" else "",
         sys="import sys\n" if plan.task != "numbers" else "",
         **task,
@@ -112,6 +107,13 @@ def _python(value: Any) -> str:
         return f'"{repr(value)[1:-1]}"'.replace("\\'", "'")
     return repr(value)
 
+
+# From so many rows on; few rows want small trees, which may then have small leaves.
+_BOOSTING = (
+    (50_000, '{"max_iter": 200, "learning_rate": 0.1, "max_leaf_nodes": 31, "min_samples_leaf": 20}'),
+    (2_000, '{"max_iter": 100, "learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 20}'),
+    (0, '{"max_iter": 100, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 5}'),
+)
 
 _ENVIRONMENT = """\
 # The environment of train.py on Azure ML. A laptop runs it in Landfall's own.

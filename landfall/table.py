@@ -76,10 +76,7 @@ class Table:
         except (LandfallError, duckdb.Error) as error:
             raise ConfigurationError([Fault(str(data), f"cannot be read: {error}", "Mend the file.")]) from error
         if landed.faults:
-            texts = (
-                str(fault["text"]).removesuffix(" Land a whole file again.").rstrip(".") for fault in landed.faults
-            )
-            raise ConfigurationError([Fault(str(data), text, "Mend the file.") for text in texts])
+            raise ConfigurationError([_as_fault(data, str(found["text"])) for found in landed.faults])
         self.types = {name: kind.removesuffix("?") for name, kind in landed.types.items()}
         self.rows = landed.rows
         # Once typed, or every question would convert all the text again.
@@ -173,3 +170,9 @@ class Table:
 def quoted(name: str) -> str:
     """``name`` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _as_fault(data: Path, text: str) -> Fault:
+    """A landing's sentence of what is wrong, of which the last tells the cure."""
+    what, _, cure = text.rpartition(". ")
+    return Fault(str(data), what, cure.replace("Land ", "Give "))
