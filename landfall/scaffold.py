@@ -171,7 +171,7 @@ def _plan(
         keep=keep,
         distinct=distinct,
         row_wise=row_wise,
-        where=f"{quoted(label)} is not null" if columns[label].nullable else "",
+        where=f"{quoted(label)} is not null" if columns[label].nulls else "",
         test_share=_test_share(table, key_feature, label, classes, notes),
         positive=_positive(classes, label_feature) if task == "binary" else None,
         rows=rows,
@@ -257,7 +257,7 @@ def _find_key(columns: dict[str, Column], label: str, rows: int) -> str | None:
         column
         for column in columns.values()
         if column.name != label and column.kind in ("string", "int") and column.present == column.distinct == rows
-        and not column.nullable
+        and not column.nulls
     ]  # fmt: skip
     named = [column.name for column in unique if _id_like(column.name)]
     texts = [column.name for column in unique if column.kind == "string" and not column.spaced]
@@ -404,7 +404,7 @@ def _warn_of_leaks(
 
 def _declared(column: Column) -> str:
     kind = "string" if column.infinite else column.kind
-    return f"{kind}?" if column.nullable else kind
+    return f"{kind}?" if column.nulls else kind
 
 
 def _checks(
@@ -422,7 +422,7 @@ def _checks(
             yield {"column": name, "unique": True}
             continue
         check: dict[str, Any] = {}
-        missing = 1 - column.present / rows
+        missing = column.nulls / rows
         if name != label and declared.endswith("?") and 2 * missing + 0.1 < 1:
             check["max_null_share"] = math.ceil(100 * (2 * missing + 0.1)) / 100
         if name == label and classes:

@@ -27,7 +27,7 @@ class Column:
     """One column of the rows that have a label.
 
     ``kind`` is string, int, double, boolean, date or timestamp. ``present`` rows have a value, of
-    which ``distinct`` differ; ``nullable`` also looks at rows without a label. ``low`` and ``high`` are
+    which ``distinct`` differ; ``nulls`` are counted over all rows, those without a label too. ``low`` and ``high`` are
     the bounds of numbers; ``infinite`` counts NaN and infinities. Of a text ``plain`` values read as
     finite numbers, ``written`` ones as numbers with thousands, currency or percent signs; ``spaced``
     have a space in them. ``counter`` is True when the values are consecutive whole numbers.
@@ -35,7 +35,7 @@ class Column:
 
     name: str
     kind: str
-    nullable: bool
+    nulls: int
     present: int
     distinct: int
     low: float | None = None
@@ -114,7 +114,7 @@ class Table:
             measures.append(f"count(*) FILTER ({column} <> date_trunc('day', {column})) > 0")
         present, distinct, *more = self.row(f"SELECT {', '.join(measures)} FROM usable")
         (null,) = self.row(f"SELECT count(*) - count({column}) FROM landed")
-        found = Column(name=name, kind=kind, nullable=null > 0, present=present, distinct=distinct)
+        found = Column(name=name, kind=kind, nulls=null, present=present, distinct=distinct)
         if kind in ("int", "double"):
             low, high, infinite = more
             counter = kind == "int" and distinct == present > 1 and high - low == distinct - 1
