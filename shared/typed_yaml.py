@@ -97,7 +97,8 @@ def read(text: str, cls: type[T], faults: Faults) -> T | None:
         faults.add("", f"is no YAML: {what}", cure, line=mark.line + 1 if mark else 1)
         return None
     if not isinstance(node, yaml.MappingNode):
-        faults.add("", "is empty or no mapping of keys to values", f"Begin with {dataclasses.fields(typing.cast(Any, cls))[0].name}: …")
+        first = dataclasses.fields(typing.cast(Any, cls))[0].name
+        faults.add("", "is empty or no mapping of keys to values", f"Begin with {first}: …")
         return None
     return typing.cast(T, _Reader(faults, loader.flatten_mapping).dataclass(node, cls, ""))
 
