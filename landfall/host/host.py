@@ -150,6 +150,7 @@ class LaptopHost:
                     ws="none",
                     lifespan="off",
                     log_config=None,
+                    log_level="warning",
                     access_log=False,
                     date_header=False,
                     server_header=False,
