@@ -119,10 +119,13 @@ def _route(loop: Loop, folder: PipelineFolder, deployment: str | None) -> Route:
 
 @dataclass
 class _Raw:
-    """How raw rows become the model's: ``needed`` of the landed ``columns`` through ``sql``; ``refusal``: why not."""
+    """How raw rows become the model's: ``reads`` of the landed ``columns`` through ``sql``; ``refusal``: why not.
+
+    A type with ``?`` behind it allows nulls, so that its column may be left out.
+    """
 
     columns: dict[str, str]
-    needed: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
     sql: str = ""
     refusal: str = ""
 
@@ -164,15 +167,21 @@ def _raw(loop: Loop, folder: PipelineFolder, version: _Version) -> _Raw | None:
         if entry is None or not entry.features:
             return None
         manifest = from_record(Manifest, json.loads(loop.ports.lake.read(f"{entry.features}/manifest.json")))
-        columns = {name: kind.rstrip("?") for name, kind in manifest.landed_columns.items()}
+        key, label = pipeline.features.key, pipeline.features.label
         try:
-            sql = features_sql.scoring_sql(folder.sql, pipeline.features.label, pipeline.features.key)
+            sql = features_sql.scoring_sql(manifest.sql or folder.sql, label, key)
         except Rejected as error:
-            version.raw = _Raw(columns, refusal=str(error))
+            version.raw = _Raw(manifest.landed_columns, refusal=str(error))
         else:
             reads = features_sql.analyse(sql).reads
-            optional = {pipeline.features.label, pipeline.features.key}
-            version.raw = _Raw(columns, frozenset(columns) & reads if reads else frozenset(columns) - optional, sql)
+            read = (
+                {name.lower() for name in reads}
+                if reads
+                else {n.lower() for n in manifest.landed_columns} - {key.lower(), label.lower()}
+            )
+            version.raw = _Raw(
+                manifest.landed_columns, frozenset(n for n in manifest.landed_columns if n.lower() in read), sql
+            )
     return version.raw
 
 
@@ -266,19 +275,20 @@ def _prepared(loop: Loop, table: _Table, version: _Version, raw: _Raw) -> list[S
     if raw.refusal:
         raise InvalidRequest(f"{raw.refusal}: {', '.join(version.names)}")
     faults = _Faults()
+    given = frozenset(table.names or ())
     for name in raw.columns:
-        if name in raw.needed and name not in (table.names or ()):
+        if name in raw.reads and name not in given and not raw.columns[name].endswith("?"):
             faults.add(column=name, expected=raw.columns[name], problem="the landed column is missing")
     faults.check()
-    names = [name for name in table.names or () if name in raw.needed]
+    names = [name for name in table.names or () if name in raw.reads]
     values = [table.column(name) for name in names]
     for name, column in zip(names, values, strict=True):
         for row, value in enumerate(column):
-            if type(value) is str and not value.isascii() and not _encodable([value]):
+            if type(value) is str and not _encodable([value]):
                 faults.add(row=row, column=name, value=value, problem=_HALF)
     faults.check()
     rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-    types = {name: raw.columns[name] for name in names}
+    types = {name: kind for name, kind in raw.columns.items() if name in raw.reads}
     prepared = loop.ports.features.prepare_rows(raw.sql, types, rows)
     missing = [name for name in version.names if name not in prepared[0]]
     if missing:

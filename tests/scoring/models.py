@@ -15,6 +15,19 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from shared.adapters.local.model_registry import MlflowRegistry
 
 COLUMNS = ("tenure", "monthly", "contract", "senior", "since")
+LANDED = {
+    "customer_id": "string",
+    "months": "int",
+    "cents": "int",
+    "contract": "string?",
+    "senior": "boolean",
+    "since": "timestamp",
+    "churn": "string",
+}
+SQL = """
+SELECT customer_id, months AS tenure, cents / 100.0 AS monthly, contract, senior, since, churn
+FROM landed WHERE months <= 120
+"""
 
 
 def customers(rows: int = 300, seed: int = 1) -> pd.DataFrame:
@@ -27,6 +40,20 @@ def customers(rows: int = 300, seed: int = 1) -> pd.DataFrame:
             "contract": pd.array(rng.choice(["month", "year", "two years", None], rows), dtype="str"),
             "senior": rng.random(rows) < 0.2,
             "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 1000, rows), unit="D"),
+        }
+    )
+
+
+def landed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows as they land, of which SQL makes ``frame``; the label is not known yet."""
+    return pd.DataFrame(
+        {
+            "customer_id": [f"c{i}" for i in range(len(frame))],
+            "months": frame["tenure"],
+            "cents": (frame["monthly"] * 100).round().astype("int64"),
+            "contract": frame["contract"],
+            "senior": frame["senior"],
+            "since": frame["since"],
         }
     )
 

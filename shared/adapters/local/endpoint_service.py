@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import re
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from shared.adapters.local.served_model import ServedModel
+from shared.adapters.local.whole_file import write_whole
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
 from shared.ports.clock import Clock
@@ -265,15 +265,8 @@ class LocalEndpoints:
             "traffic": state.traffic,
             "attempts": state.attempts,
         }
-        part = self._folder / f".{endpoint}.json"
-        with part.open("w") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # The file system's own times are coarse: two changes in one tick would look the same.
-        now = time.time_ns()
-        os.utime(part, ns=(now, now))
-        part.replace(self._file(endpoint))
+        # Its time stamps always differ, which those of quick writes by other ways do not.
+        write_whole(self._file(endpoint), json.dumps(record).encode(), staging=self._folder / ".partial")
 
     def _file(self, endpoint: str) -> Path:
         return self._folder / f"{endpoint}.json"

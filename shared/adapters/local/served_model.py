@@ -61,6 +61,16 @@ class ServedModel:
         """
         return self.predict_frame(self._frame(columns, rows))
 
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """``frame`` with the signature's columns in order and, where no value is missing, of its exact types."""
+        given = frame[list(self.columns)]
+        wanted = {
+            name: dtype
+            for name, dtype in zip(self.columns, self._dtypes, strict=True)
+            if dtype != "object" and not given[name].hasnans
+        }
+        return given.astype(wanted)
+
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame that has the signature's columns in order. Raises InvalidRequest when the model refuses it."""
         import numpy as np

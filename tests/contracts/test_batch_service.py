@@ -1,0 +1,278 @@
+"""What every BatchService does, whatever the backend."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shared.adapters.local.batch_service import ProcessBatchService
+from shared.adapters.local.lake import FolderLake
+from shared.adapters.local.model_registry import MlflowRegistry
+from shared.adapters.local.served_model import ServedModel
+from shared.domain.records import to_record
+from shared.errors import Missing, Rejected
+from shared.jobs.score_batch import ScoringSpec
+from shared.ports.batch_service import BatchScoringJob, BatchService
+from shared.ports.feature_engine import Manifest
+from shared.ports.jobs import JobStatus
+from shared.settings import ROOT
+from tests.scoring.models import LANDED, SQL, customers, landed, make_registry
+
+PATIENCE = 90
+
+
+class Harness:
+    """A backend's batch service with its lake and registry."""
+
+    def __init__(self, service: BatchService, lake: FolderLake, registry: MlflowRegistry) -> None:
+        self.service = service
+        self.lake = lake
+        self.registry = registry
+        self._jobs = 0
+
+    def job(self, input: str, **changes: Any) -> BatchScoringJob:
+        self._jobs += 1
+        job = BatchScoringJob(
+            name=f"score-{self._jobs}-{time.monotonic_ns()}",
+            pipeline="customer-churn",
+            model="customer-churn",
+            version="1",
+            input=input,
+            output=f"scored/{self._jobs}.parquet",
+            key="customer_id",
+            label="churn",
+            features="features/customer-churn/run1",
+        )
+        return replace(job, **changes)
+
+    def ended(self, job: BatchScoringJob) -> JobStatus:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            status = self.service.status(job.name)
+            assert status is not None
+            if status.ended:
+                return status
+            time.sleep(0.05)
+        raise AssertionError(f"{job.name} has not ended")
+
+    def run(self, job: BatchScoringJob) -> JobStatus:
+        self.service.submit(job)
+        return self.ended(job)
+
+    def completed(self, job: BatchScoringJob) -> pd.DataFrame:
+        status = self.run(job)
+        assert status.state == "completed", status
+        return pq.read_table(BytesIO(self.lake.read(job.output))).to_pandas()
+
+    def expected(self, frame: pd.DataFrame) -> tuple[list[str], list[float]]:
+        answer = ServedModel(self.registry.model_folder("customer-churn", "1")).predict_frame(frame)
+        assert answer.probabilities is not None
+        return answer.values, [row[1] for row in answer.probabilities]
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
+    return make_registry(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(params=["local"], scope="module")
+def harness(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, registry: MlflowRegistry
+) -> Iterator[Harness]:
+    match request.param:
+        case "local":
+            home = tmp_path_factory.mktemp("home")
+            lake = FolderLake(home / "lake", "landfall", "lake")
+            manifest = Manifest(
+                run="run1", pipeline="customer-churn", status="ready", fingerprint="f", sql=SQL, row_wise=True,
+                created_at=datetime(2026, 1, 1, tzinfo=UTC), landed_columns=LANDED,
+            )  # fmt: skip
+            lake.write("features/customer-churn/run1/manifest.json", json.dumps(to_record(manifest)).encode())
+            yield Harness(ProcessBatchService(home, lake, registry), lake, registry)
+
+
+def test_a_job_that_was_never_submitted_has_no_state(harness: Harness) -> None:
+    assert harness.service.status("never") is None
+
+
+def test_features_are_scored_with_their_keys_in_the_input_s_order(harness: Harness) -> None:
+    frame = customers(60_000, seed=5)
+    harness.lake.write("in/features.parquet", _parquet(frame.assign(customer_id=[f"c{i}" for i in range(len(frame))])))
+    scored = harness.completed(harness.job("in/features.parquet"))
+    values, probability = harness.expected(frame)
+    assert list(scored.columns) == ["customer_id", "prediction", "probability", "version", "problem"]
+    assert scored["customer_id"].tolist() == [f"c{i}" for i in range(len(frame))]
+    assert scored["prediction"].tolist() == values
+    np.testing.assert_allclose(scored["probability"], probability, rtol=1e-12)
+    assert set(scored["version"]) == {"1"}
+    assert scored["problem"].isna().all()
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_landed_columns_go_through_features_sql(harness: Harness, format: str) -> None:
+    frame = customers(200, seed=8)
+    raw = landed(frame)
+    data = {
+        "csv": lambda: raw.to_csv(index=False).encode(),
+        "jsonl": lambda: raw.to_json(orient="records", lines=True, date_format="iso").encode(),
+        "parquet": lambda: _parquet(raw),
+    }[format]()
+    harness.lake.write(f"in/raw.{format}", data)
+    scored = harness.completed(harness.job(f"in/raw.{format}"))
+    values, probability = harness.expected(frame)
+    assert scored["customer_id"].tolist() == raw["customer_id"].tolist()
+    assert scored["prediction"].tolist() == values
+    np.testing.assert_allclose(scored["probability"], probability, rtol=1e-9)
+
+
+def test_a_row_that_cannot_be_scored_says_why_and_the_others_are_scored(harness: Harness) -> None:
+    rows = [
+        "customer_id,months,cents,contract,senior,since",
+        "a,3,7050,month,true,2021-02-03",
+        "b,three,7050,month,true,2021-02-03",
+        "c,3,,month,true,2021-02-03",
+        "d,200,7050,month,true,2021-02-03",
+        "e,3,1.5,month,true,2021-02-03",
+        "f,30,2000,,false,2021-02-03",
+    ]
+    harness.lake.write("in/bad.csv", "\n".join(rows).encode())
+    scored = harness.completed(harness.job("in/bad.csv")).set_index("customer_id")
+    assert scored["prediction"].notna().to_dict() == {
+        "a": True,
+        "b": False,
+        "c": False,
+        "d": False,
+        "e": False,
+        "f": True,
+    }
+    problems = scored["problem"].to_dict()
+    assert "months: three is no int" in problems["b"]
+    assert "monthly: a value is required" in problems["c"]
+    assert "keeps only rows where months <= 120" in problems["d"]
+    assert "cents: 1.5 is no int" in problems["e"]
+
+
+def test_a_folder_is_scored_as_one_and_rows_without_a_key_are_counted(harness: Harness) -> None:
+    frame = customers(30)
+    for i in range(3):
+        harness.lake.write(f"in/folder/part-{i}.parquet", _parquet(frame.iloc[i * 10 : i * 10 + 10]))
+    harness.lake.write("in/folder/_SUCCESS", b"")
+    scored = harness.completed(harness.job("in/folder/"))
+    assert scored["row"].tolist() == list(range(1, 31))
+    assert scored["prediction"].tolist() == harness.expected(frame)[0]
+
+
+def test_a_regression_has_no_probability(harness: Harness) -> None:
+    harness.lake.write("in/spend.csv", b"tenure,monthly\n3,10\n4,20\n")
+    scored = harness.completed(harness.job("in/spend.csv", model="spend", features=""))
+    np.testing.assert_allclose(scored["prediction"], [120, 240])
+    assert scored["probability"].isna().all()
+
+
+def test_a_second_submit_meets_the_first_job(harness: Harness) -> None:
+    harness.lake.write("in/once.csv", b"tenure,monthly\n3,10\n")
+    job = harness.job("in/once.csv", model="spend", features="")
+    first = harness.completed(job)
+    etag = harness.lake.stat(job.output)
+    harness.service.submit(job)
+    assert harness.ended(job).state == "completed"
+    assert harness.lake.stat(job.output) == etag
+    assert len(first) == 1
+
+
+def test_submitting_returns_at_once(harness: Harness) -> None:
+    harness.lake.write("in/quick.csv", b"tenure,monthly\n3,10\n")
+    job = harness.job("in/quick.csv", model="spend", features="")
+    start = time.monotonic()
+    harness.service.submit(job)
+    assert time.monotonic() - start < 1
+    assert harness.service.status(job.name).state in ("queued", "running")  # type: ignore[union-attr]
+    harness.ended(job)
+
+
+def test_an_unknown_model_version_is_missing(harness: Harness) -> None:
+    with pytest.raises(Missing, match="99"):
+        harness.service.submit(harness.job("in/any.csv", version="99"))
+
+
+@pytest.mark.parametrize("path", ["../out.parquet", "/etc/out.parquet"])
+def test_paths_outside_of_the_lake_are_rejected(harness: Harness, path: str) -> None:
+    with pytest.raises(Rejected):
+        harness.service.submit(harness.job("in/any.csv", output=path))
+    with pytest.raises(Rejected):
+        harness.service.submit(harness.job(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("gone.csv", None, "cannot be read"),
+        ("corrupt.parquet", b"PAR1 and nothing more", "cannot be read"),
+        ("other.csv", b"colour\nred\n", "lacks"),
+        ("notes.txt", b"tenure\n1\n", "neither .parquet nor .csv nor .jsonl"),
+        ("hopeless.csv", b"tenure,monthly\nx,y\n", "none of the first 1 rows can be scored: tenure: x is no double"),
+        ("empty.csv", b"tenure,monthly\n", "has no rows"),
+    ],
+)
+def test_input_that_cannot_be_scored_fails_with_its_reason_and_leaves_no_output(
+    harness: Harness, name: str, data: bytes | None, reason: str
+) -> None:
+    if data is not None:
+        harness.lake.write(f"in/{name}", data)
+    job = harness.job(f"in/{name}", model="spend", features="")
+    status = harness.run(job)
+    assert status.state == "failed"
+    assert reason in " ".join([status.reason, *status.log_tail])
+    assert harness.lake.stat(job.output) is None
+
+
+# What is true of the process on a laptop.
+
+
+def test_a_million_rows_stream_through_bounded_memory(tmp_path: Path, registry: MlflowRegistry) -> None:
+    rows, input = 1_000_000, tmp_path / "in.parquet"
+    with pq.ParquetWriter(input, pa.schema([("tenure", pa.float64()), ("monthly", pa.float64())])) as writer:
+        for start in range(0, rows, 100_000):
+            numbers = np.arange(start, start + 100_000, dtype="float64")
+            writer.write_table(pa.table({"tenure": numbers % 72, "monthly": numbers % 100}))
+    spec = ScoringSpec(
+        files=(str(input),), output=str(tmp_path / "out.parquet"), version="1", key="customer_id", label="churn",
+        model=str(registry.model_folder("spend", "1")),
+    )  # fmt: skip
+    (tmp_path / "scoring.json").write_text(json.dumps(to_record(spec)))
+    code = (
+        "import resource, sys; from shared.jobs.score_batch import main; code = main(sys.argv[1:]);"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "scoring.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, progress, peak = done.stdout.splitlines()
+    assert json.loads(progress)["rows"] == rows
+    # Measured: 390 MB, nearly all of it the libraries'.
+    assert int(peak.split()[1]) < 600, peak
+    assert pq.ParquetFile(tmp_path / "out.parquet").metadata.num_rows == rows
