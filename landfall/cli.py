@@ -276,12 +276,18 @@ def new(
     key: Annotated[str | None, typer.Option(help="The column that names a row.")] = None,
 ) -> None:
     """Make a pipeline folder from any table."""
-    from landfall.scaffold import scaffold
-    from landfall.show import console
+    from rich.markup import escape
+
+    from landfall.scaffold import new as scaffold
+    from landfall.show import console, problems
     from shared import settings
 
-    for line in scaffold(settings.load().pipelines, name, data=data, label=label, key=key):
-        console.print(line, markup=False)
+    made = scaffold(settings.load().pipelines, name, data, label, key)
+    for decision in made.decisions:
+        console.print(f"  {decision}", markup=False)
+    for warning in made.warnings:
+        problems.print(f"  [yellow]warning[/] {escape(warning)}")
+    console.print(f"\n{made.folder} is ready. Next: landfall land {name} {data}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from landfall.show import coloured, console, when
-from shared.domain.ledger import Batch, Claim, Landed, Run
-from shared.domain.signals import Signal
+from shared.domain.ledger import Batch, Claim, Landed, Run, path_key
+from shared.domain.signals import DataLanded, Signal
 from shared.loop import Loop
 from shared.ports.lake import FileInfo
 from shared.reactions import SETTLED
@@ -28,11 +28,20 @@ def settled(loop: Loop, signal: Signal, seconds: float = 60) -> Claim | None:
 
 def run_of_file(loop: Loop, pipeline: str, info: FileInfo, say: Callable[[str], None], seconds: float) -> Run | str:
     """The run that a landed file ends up in, or why it ends up in none. Waits for its batch to close."""
-    claim_key = f"DataLanded:{loop.ports.lake.container}/{info.path}@{info.etag}"
+    lake = loop.ports.lake
+    landing = DataLanded(
+        account=lake.account,
+        container=lake.container,
+        path=info.path,
+        etag=info.etag,
+        api="",
+        event="",
+        at=info.modified,
+    )
     deadline = time.monotonic() + seconds
     said = ""
     while time.monotonic() < deadline:
-        landed = loop.ports.ledger.read(Landed, pipeline, info.path)
+        landed = loop.ports.ledger.read(Landed, pipeline, path_key(info.path))
         if landed and landed.file_etag == info.etag:
             batch = loop.ports.ledger.read(Batch, pipeline, landed.batch)
             run = loop.ports.ledger.read(Run, pipeline, f"{pipeline}-{landed.batch}")
@@ -44,7 +53,7 @@ def run_of_file(loop: Loop, pipeline: str, info: FileInfo, say: Callable[[str], 
             if batch and batch.status == "closed" and batch.reason:
                 return batch.reason
         else:
-            claim = loop.ports.ledger.read(Claim, claim_key, "claim")
+            claim = loop.ports.ledger.read(Claim, landing.claim_key, "claim")
             if claim and claim.status in SETTLED:
                 return claim.reason
         time.sleep(POLL_SECONDS)

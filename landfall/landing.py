@@ -10,6 +10,7 @@ from landfall.follow import follow, run_of_file
 from landfall.session import working
 from landfall.show import coloured, console
 from shared.errors import AlreadyExists
+from shared.ports.lake import FileInfo
 
 LONGEST_WAIT_SECONDS = 3600.0
 
@@ -26,8 +27,9 @@ def land(pipeline: str, file: Path, *, wait: bool = True, quiet: bool = False) -
             digest = hashlib.file_digest(content, "sha256").hexdigest()[:8]
         path = f"{folder.pipeline.landing.path.rstrip('/')}/{file.stem}-{digest}{file.suffix}"
         say = console.print if not quiet else lambda *_: None
+        info: FileInfo | None
         try:
-            info = loop.ports.lake.upload(path, file)
+            info = loop.ports.lake.upload(path, file, overwrite=False)
             say(
                 f"[bold]{file.name}[/] landed as {path}"
                 + (f", the loop runs here at pace {loop.settings.pace:g}" if own else "")

@@ -93,11 +93,12 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
             "landfall.version": version.version,
         },
     )
-    loop.ports.training.submit(job)
+    # Entered first: the job may end, and say so, before this process has come any further.
     change_version(loop, version, status="evaluating", job=job.name)
     against = f"champion {state.champion}" if state.champion else "the gate's floors (there is no champion yet)"
     if run:
         runs.move(loop, run, "evaluation", "running", f"version {version.version} against {against}", job=job.name)
+    loop.ports.training.submit(job)
     return f"version {version.version} is measured against {against} on {manifest.test_rows:,} held-out rows"
 
 

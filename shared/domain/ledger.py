@@ -6,6 +6,7 @@ was read, for compare-and-swap, and is no part of the stored record.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -113,6 +114,11 @@ class Batch(Entry):
         return self.id
 
 
+def path_key(path: str) -> str:
+    """The key of an entry about a lake path: the path, cut and made unique when it is too long for a key."""
+    return path if len(path) <= 400 else f"{path[:300]}~{hashlib.sha256(path.encode()).hexdigest()}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchFile(Entry):
     """A file's place in an open batch."""
@@ -127,7 +133,7 @@ class BatchFile(Entry):
 
     @property
     def key(self) -> str:
-        return self.file.path
+        return path_key(self.file.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +153,7 @@ class Landed(Entry):
 
     @property
     def key(self) -> str:
-        return self.path
+        return path_key(self.path)
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,8 @@ class Version(Entry):
     """What the loop knows of a registered model version.
 
     ``status``: registered, waiting (for a rollout to end), evaluating, awaiting_approval, rejected,
-    kept_out, superseded, rolling_out, champion, retired, rolled_back. ``features`` is the lake folder of the run's prepared features.
+    kept_out, superseded, rolling_out, champion, retired, rolled_back. ``features`` is the lake folder of the
+    run's prepared features.
     """
 
     KIND: ClassVar[str] = "version"

@@ -15,7 +15,8 @@ T = TypeVar("T")
 def to_record(value: Any) -> Any:
     """JSON-ready form of a dataclass: times as ISO 8601 text, durations as seconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_record(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("stored", True)}
+        stored = (f.name for f in dataclasses.fields(value) if f.metadata.get("stored", True))
+        return {name: to_record(getattr(value, name)) for name in stored}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -33,7 +34,7 @@ def from_record(cls: type[T], record: dict[str, Any]) -> T:
     Fields that ``cls`` does not know are ignored and missing ones take their defaults, so that
     entries written by an older or newer release stay readable.
     """
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     return cls(**{name: _restore(hints[name], value) for name, value in record.items() if name in hints})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from typing import Any
 
 from shared.domain.records import from_record, to_record
 from shared.errors import Rejected
+
+LONGEST_KEY = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,12 @@ class Signal:
 
     @property
     def claim_key(self) -> str:
-        """The key under which the ledger claims this signal: its kind and its own key."""
-        return f"{type(self).__name__}:{self.key}"
+        """The key under which the ledger claims this signal: its kind and its own key, cut to what a ledger holds."""
+        key = f"{type(self).__name__}:{self.key}"
+        if len(key) <= LONGEST_KEY and key.isprintable():
+            return key
+        digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+        return f"{''.join(c for c in key if c.isprintable())[: LONGEST_KEY - len(digest) - 1]}~{digest}"
 
     def to_message(self) -> str:
         """The queue message, a JSON object with ``signal`` and the fields."""
@@ -54,7 +61,10 @@ class DataLanded(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class EventUnreadable(Signal):
-    """An event was delivered that no signal can be made of; it is recorded, not lost. ``body`` is cut to 2,000 characters."""
+    """An event was delivered that no signal can be made of; it is recorded, not lost.
+
+    ``body`` is cut to 2,000 characters.
+    """
 
     source: str
     event: str

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from shared.errors import Rejected
@@ -57,6 +58,10 @@ class Lake(Protocol):
         when two writers race: exactly one wins. The etag of new content differs from every earlier one.
         Raises :class:`~shared.errors.Rejected` when the path is a folder or lies below a file.
         """
+        ...
+
+    def upload(self, path: str, source: Path, *, overwrite: bool = True) -> FileInfo:
+        """Like write, with the content of the local file ``source``, which is never in memory as a whole."""
         ...
 
     def delete(self, path: str) -> None:

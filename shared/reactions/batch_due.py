@@ -11,7 +11,7 @@ from shared import preparation, runs
 from shared.catalog import PipelineFolder
 from shared.domain import landing
 from shared.domain.landing import LandedFile
-from shared.domain.ledger import Batch, BatchFile, Landed
+from shared.domain.ledger import Batch, BatchFile, Landed, path_key
 from shared.domain.signals import BatchDue
 from shared.errors import Missing, Transient
 from shared.loop import Loop
@@ -104,6 +104,8 @@ def _close(loop: Loop, folder: PipelineFolder, batch: Batch) -> Batch:
             return replace(present, status="closed" if files else "empty", closed_at=now, files=files)
 
         batch = ledger.update(Batch, batch.pipeline, batch.id, close)
+    for file in batch.files:
+        data_landed.remember(loop, batch, file)
     if batch.files:
         runs.change_state(loop, batch.pipeline, last_landed_at=max(file.at for file in batch.files))
     data_landed.forget(loop, batch)
@@ -123,13 +125,13 @@ def _content(loop: Loop, folder: PipelineFolder, batch: Batch) -> Iterator[Lande
         for info in loop.ports.lake.list(f"{batch.group}/"):
             same_folder = str(PurePosixPath(info.path).parent) == batch.group
             if same_folder and info.path not in found and not landing.ignored(info.path, "Found", info.size):
-                known = loop.ports.ledger.read(Landed, batch.pipeline, info.path)
+                known = loop.ports.ledger.read(Landed, batch.pipeline, path_key(info.path))
                 if known is None or known.file_etag != info.etag:
                     found[info.path] = LandedFile(path=info.path, etag=info.etag, size=info.size, at=info.modified)
     for path in sorted(found):
-        info = loop.ports.lake.stat(path)
-        if info is not None:
-            yield replace(found[path], etag=info.etag, size=info.size)
+        present = loop.ports.lake.stat(path)
+        if present is not None:
+            yield replace(found[path], etag=present.etag, size=present.size)
 
 
 def _members(loop: Loop, batch: Batch) -> Iterator[BatchFile]:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
-from typing import TypeVar
 
 from shared.catalog import PipelineFolder
 from shared.domain import landing
 from shared.domain.landing import LandedFile
-from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState
+from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState, path_key
 from shared.domain.signals import BatchDue, DataLanded
 from shared.errors import AlreadyExists, Rejected, Transient
 from shared.loop import Loop
 from shared.runs import Outcome
-
-E = TypeVar("E", bound=Entry)
 
 DELTA_COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
 
@@ -30,7 +26,8 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
     if (signal.account, signal.container) != (lake.account, lake.container):
         raise Rejected(
             f"{signal.account}/{signal.container}/{signal.path} is not in this app's lake "
-            f"{lake.account}/{lake.container}; point the event subscription at that account, or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
+            f"{lake.account}/{lake.container}; point the event subscription at that account, "
+            "or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
         )
     folder = loop.catalog.for_path(signal.path)
     if folder is None:
@@ -41,6 +38,8 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
             reason=f"no pipeline lands at {signal.path}",
             subjects=(signal.path,),
         )
+    if signal.api in ("RenameDirectory", "DirectoryRenamed"):
+        return _unfold(signal, folder, loop)
     reason = _why_not(signal, folder, loop)
     if reason:
         return _outcome(folder, signal, "nothing", reason)
@@ -61,7 +60,7 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
     file = LandedFile(
         path=signal.path, etag=info.etag, size=info.size, at=loop.ports.clock.now(), closed=landing.closes(signal.api)
     )
-    known = loop.ports.ledger.read(Landed, folder.pipeline.name, file.path)
+    known = loop.ports.ledger.read(Landed, folder.pipeline.name, path_key(file.path))
     if known and known.file_etag == file.etag:
         return _outcome(folder, signal, "nothing", f"this version of the file is already in batch {known.batch}")
     batch = join(loop, folder, file)
@@ -78,13 +77,13 @@ def join(loop: Loop, folder: PipelineFolder, file: LandedFile, *, carried_from: 
     for _ in range(20):
         batch = _open_batch(loop, folder, file, carried_from)
         entry = BatchFile(batch=f"{batch.pipeline}/{batch.id}", file=file)
-        ledger.update(BatchFile, entry.partition, entry.key, _overwriting(entry))
+        _overwrite(loop, entry)
         present = ledger.read(Batch, batch.pipeline, batch.id)
         if present and present.status == "open":
-            _remember(loop, batch, file)
+            remember(loop, batch, file)
             return batch
         if present and any((f.path, f.etag) == (file.path, file.etag) for f in present.files):
-            _remember(loop, batch, file)
+            remember(loop, batch, file)
             return present
         if present and present.status == "closing":
             raise Transient(f"batch {batch.id} of {batch.pipeline} is just being closed")
@@ -152,13 +151,14 @@ def forget(loop: Loop, batch: Batch) -> None:
     loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
 
 
-def _remember(loop: Loop, batch: Batch, file: LandedFile) -> None:
+def remember(loop: Loop, batch: Batch, file: LandedFile) -> None:
+    """This version of the file is in ``batch``: it joins no other."""
     landed = Landed(pipeline=batch.pipeline, path=file.path, file_etag=file.etag, batch=batch.id, at=file.at)
-    loop.ports.ledger.update(Landed, batch.pipeline, file.path, _overwriting(landed))
+    _overwrite(loop, landed)
 
 
-def _overwriting(entry: E) -> Callable[[E | None], E]:
-    return lambda present: replace(entry, etag=present.etag if present else "")
+def _overwrite(loop: Loop, entry: Entry) -> None:
+    loop.ports.ledger.update(type(entry), entry.partition, entry.key, lambda _: entry)
 
 
 def _close(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
@@ -169,6 +169,14 @@ def _close(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
     loop.ports.ledger.update(Batch, opened.pipeline, opened.id, lambda present: present or opened)
     loop.ports.queue.send(BatchDue(pipeline=folder.pipeline.name, batch=batch_id, due=now))
     return _outcome(folder, signal, "done", f"the marker closes batch {batch_id}", batch_id)
+
+
+def _unfold(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
+    """A folder was renamed into place: each of its files has landed."""
+    files = list(loop.ports.lake.list(f"{signal.path.rstrip('/')}/"))
+    for info in files:
+        loop.ports.queue.send(replace(signal, path=info.path, api="RenameFile", etag=info.etag, size=info.size))
+    return _outcome(folder, signal, "done", f"a folder of {len(files)} files was renamed into place")
 
 
 def _is_marker(path: str, folder: PipelineFolder) -> bool:

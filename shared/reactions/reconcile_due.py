@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from shared import evaluation, preparation, runs, training
 from shared.catalog import PipelineFolder
 from shared.domain.landing import ignored
-from shared.domain.ledger import Batch, Landed, PipelineState, RolloutState, Run, Version
+from shared.domain.ledger import Batch, Landed, PipelineState, RolloutState, Run, Version, path_key
 from shared.domain.rollout import ENDED
 from shared.domain.signals import (
     BatchDue,
@@ -65,7 +65,7 @@ def _files(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
         counts = landing.format == "delta" or not ignored(info.path, "Found", info.size)
         if info.modified > before or not counts or info.path.rsplit("/", 1)[-1] == marker:
             continue
-        known = loop.ports.ledger.read(Landed, folder.pipeline.name, info.path)
+        known = loop.ports.ledger.read(Landed, folder.pipeline.name, path_key(info.path))
         if known is None or known.file_etag != info.etag:
             yield DataLanded(
                 account=lake.account,
@@ -116,13 +116,8 @@ def _runs(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[
                 yield TrainingFinished(pipeline=run.pipeline, run=run.id, status=status.state if status else "unknown")
         elif run.stage == "evaluation":
             status = ports.training.status(run.job)
-            if status is None or status.ended:
-                yield EvaluationFinished(
-                    pipeline=run.pipeline,
-                    version=run.version,
-                    status=status.state if status else "unknown",
-                    job=run.job,
-                )
+            if status and status.ended:
+                yield EvaluationFinished(pipeline=run.pipeline, version=run.version, status=status.state, job=run.job)
 
 
 def _versions(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
@@ -141,24 +136,49 @@ def _rollout(loop: Loop, state: PipelineState) -> Iterator[Signal]:
 
 
 def _turns(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:
-    """A turn that was given and not taken, because a process died in between: give it again."""
-    for run_id, stage, submit in (
-        (state.preparing, "features", preparation.submit),
-        (state.training, "training", training.submit),
+    """What a process that died had begun and nobody goes on with: jobs not submitted, turns not handed on."""
+    for run_id in state.active_runs:
+        run = loop.ports.ledger.read(Run, state.pipeline, run_id)
+        if (
+            run
+            and not run.ended
+            and loop.ports.clock.now() > run.updated_at + PATIENCE
+            and _forgotten(loop, run, state)
+        ):
+            said = _resume(loop, folder, run)
+            yield f"{run.id} goes on: {said}"
+    for run_id, stage, release in (
+        (state.preparing, "features", preparation.release),
+        (state.training, "training", training.release),
     ):
         run = loop.ports.ledger.read(Run, state.pipeline, run_id) if run_id else None
-        if run and run.stage == stage and run.status == "waiting" and _stale(run.updated_at, loop):
-            submit(loop, folder, run)
-            yield f"submitted the {stage} job of {run.id}"
-        elif run and (run.ended or run.stage != stage) and _stale(run.updated_at, loop):
-            (preparation if stage == "features" else training).release(loop, folder, run)
-            yield f"released the {stage} turn of {run.id}"
+        if run and (run.ended or run.stage != stage) and loop.ports.clock.now() > run.updated_at + PATIENCE:
+            release(loop, folder, run)
+            yield f"the turn of {run.id} for {stage} is over"
     if not state.rollout:
         evaluation.next_waiting(loop, folder)
 
 
-def _stale(at: datetime, loop: Loop) -> bool:
-    return loop.ports.clock.now() > at + PATIENCE
+def _forgotten(loop: Loop, run: Run, state: PipelineState) -> bool:
+    """True when the run waits for nobody and no job works for it."""
+    if run.stage == "features":
+        return run.id not in state.to_prepare and loop.ports.features.status(preparation.job_name(run)) is None
+    if run.stage == "training":
+        waits = run.id == state.waiting and bool(state.training or state.frozen)
+        return not waits and loop.ports.training.status(training.job_name(run)) is None
+    if run.stage == "evaluation":
+        version = loop.ports.ledger.read(Version, run.pipeline, run.version) if run.version else None
+        begun = version is not None and version.status in ("registered", "evaluating")
+        return begun and (not run.job.count("-evaluate-") or loop.ports.training.status(run.job) is None)
+    return False
+
+
+def _resume(loop: Loop, folder: PipelineFolder, run: Run) -> str:
+    if run.stage == "features":
+        return f"features are {preparation.request(loop, folder, run).status}"
+    if run.stage == "training":
+        return training.request(loop, folder, run)
+    return evaluation.begin(loop, folder, evaluation.read_version(loop, run.pipeline, run.version))
 
 
 def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:

@@ -24,19 +24,13 @@ def react(signal: RolloutDue, loop: Loop) -> Outcome:
     if signal.wake != state.wake:
         return _outcome(signal, state, "nothing", f"stale: the rollout has made move {state.wake - 1} since")
     if runs.state_of(loop, signal.pipeline).frozen and state.phase != "rolling_back":
-        held = loop.ports.ledger.update(
-            RolloutState, state.pipeline, state.id, lambda present: _later(present or state)
-        )
+        held = loop.ports.ledger.replace(replace(state, wake=state.wake + 1))
         loop.ports.queue.send(RolloutDue(pipeline=state.pipeline, rollout=state.id, wake=held.wake), delay=POLL)
         return _outcome(
             signal, state, "nothing", f"{signal.pipeline} is frozen: the rollout holds in phase {state.phase}"
         )
     state, said = rollouts.advance(loop, folder, state)
     return _outcome(signal, state, "done", "; ".join(said) or f"waits in phase {state.phase}")
-
-
-def _later(state: RolloutState) -> RolloutState:
-    return replace(state, wake=state.wake + 1)
 
 
 def _outcome(signal: RolloutDue, state: RolloutState, outcome: str, reason: str) -> Outcome:

@@ -19,7 +19,6 @@ from shared.domain.gate import Evaluation
 from shared.domain.ledger import Batch, Decision, PipelineState, RolloutState, Run, Version
 from shared.domain.pipelines import Rollout
 from shared.domain.records import to_record
-from shared.domain.rollout import deployment_name
 from shared.domain.signals import (
     DataLanded,
     EvaluationFinished,
@@ -27,9 +26,8 @@ from shared.domain.signals import (
     ModelRegistered,
     Signal,
     TrainingFinished,
-    from_message,
 )
-from shared.errors import AlreadyExists, Missing, Refused, Rejected
+from shared.errors import Missing, Refused, Rejected, Transient
 from shared.loop import Loop
 from shared.ports import Ports
 from shared.ports.batch_service import BatchScoringJob
@@ -53,6 +51,9 @@ rollout: {steps: [10, 50, 100], bake: 10m, keep_previous: 24h}
 drift: {every: 1h, sustained: 1 of 1, min_rows: 10}
 retraining: {budget: 2 a week}
 """
+
+
+VISIBILITY = timedelta(seconds=30)
 
 
 class Crash(BaseException):
@@ -137,7 +138,6 @@ class Services:
                 self.lake.write(f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json", text)
             self.lake.write(f"{job.output}/manifest.json", text)
             self.states[job.name] = JobStatus(name=job.name, state="completed")
-            self.raises(FeaturesReady(pipeline=job.pipeline.name, run=job.run))
 
     def status(self, name: str) -> JobStatus | None:
         return self.states.get(name)
@@ -326,6 +326,8 @@ class World:
         self.ledger = FragileLedger(folder / "home" / "ledger.db")
         self.ledger.fuse = self.fuse
         self.services = Services(self.lake)
+        self.manifests: set[tuple[str, str]] = set()
+        self.tries: dict[str, int] = {}
         self.events = EventLog(folder / "home" / "events.jsonl", self.clock)
         fragile: Callable[[Any], Any] = lambda port: Fragile(port, self.fuse)  # noqa: E731
         services = fragile(self.services)
@@ -372,6 +374,7 @@ class World:
         """Deliver everything that becomes visible within a span, moving the clock along; a crash delivers again."""
         end = self.clock.at + within
         for _ in range(2000):
+            self._watch()
             self.queue.messages += [(self.clock.at, signal.to_message()) for signal in self.services.outbox]
             self.services.outbox.clear()
             if not self.queue.messages:
@@ -386,13 +389,25 @@ class World:
             raise AssertionError(f"the loop never rests: {self.queue.messages[:3]}")
         self.clock.at = max(self.clock.at, end)
 
+    def _watch(self) -> None:
+        """The storage event of each manifest that arrives."""
+        for info in self.lake.list("features/churn/"):
+            if info.path.endswith("/manifest.json") and (info.path, info.etag) not in self.manifests:
+                self.manifests.add((info.path, info.etag))
+                self.services.raises(FeaturesReady(pipeline="churn", run=info.path.split("/")[2]))
+
     def deliver(self, text: str) -> None:
+        """One delivery, as the queue makes it: again after a failure, at most five times."""
         entry = next(message for message in self.queue.messages if message[1] == text)
+        self.tries[text] = self.tries.get(text, 0) + 1
         try:
             reactions.handle(text, self.loop)
-        except Crash:
+        except (Crash, Transient) as error:
             self.queue.messages.remove(entry)
-            self.queue.messages.append((self.clock.at + reactions.LEASE + timedelta(seconds=1), text))
+            if self.tries[text] < 5:
+                self.queue.messages.append((self.clock.at + VISIBILITY, text))
+            else:
+                reactions.poisoned(text, str(error), self.loop)
             return
         self.queue.messages.remove(entry)
 
@@ -431,6 +446,3 @@ class World:
     def close(self) -> None:
         self.loop.predictions.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-__all__ = ["AlreadyExists", "Crash", "World", "deployment_name", "from_message"]

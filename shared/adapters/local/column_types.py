@@ -89,15 +89,15 @@ def fit_tests(value: str) -> str:
     Numbers with leading zeros are text: they are codes, which a number would not give back.
     """
     number = f"regexp_matches({value}, '[0-9]') AND NOT regexp_matches({value}, '^[+-]?0[0-9]')"
-    return ", ".join(
-        (
-            f"bool_and(regexp_full_match({value}, '[+-]?(0|[1-9][0-9]{{0,17}})'))",
-            f"bool_and({number} AND TRY_CAST({value} AS DOUBLE) IS NOT NULL)",
-            f"bool_and(lower({value}) IN ('true', 'false'))",
-            f"bool_and({_to_date(value)} IS NOT NULL)",
-            f"bool_and(regexp_matches({value}, '^[0-9]{{4}}-') AND TRY_CAST({value} AS TIMESTAMPTZ) IS NOT NULL)",
-        )
+    tests = (
+        f"bool_and(regexp_full_match({value}, '[+-]?(0|[1-9][0-9]{{0,17}})'))",
+        f"bool_and({number} AND TRY_CAST({value} AS DOUBLE) IS NOT NULL)",
+        f"bool_and(lower({value}) IN ('true', 'false'))",
+        f"bool_and({_to_date(value)} IS NOT NULL)",
+        f"bool_and(regexp_matches({value}, '^[0-9]{{4}}-') AND TRY_CAST({value} AS TIMESTAMPTZ) IS NOT NULL)",
     )
+    # Not every test of a null is null: those of a cast are false.
+    return ", ".join(f"{test} FILTER (WHERE {value} IS NOT NULL)" for test in tests)
 
 
 def typed(name: str, raw: str, kind: str) -> str:

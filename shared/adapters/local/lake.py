@@ -65,6 +65,13 @@ class FolderLake:
 
     def write(self, path: str, data: bytes, *, overwrite: bool = True) -> FileInfo:
         """Put the whole file there at once, and on the disk; what holds for the port holds here."""
+        return self._put(path, data, overwrite)
+
+    def upload(self, path: str, source: Path, *, overwrite: bool = True) -> FileInfo:
+        """Put a copy of a local file there at once, and on the disk."""
+        return self._put(path, source, overwrite)
+
+    def _put(self, path: str, data: bytes | Path, overwrite: bool) -> FileInfo:
         place = self._place(path)
         if not self._tidy:
             remove_leftovers(self._staging)

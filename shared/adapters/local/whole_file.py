@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -11,8 +12,10 @@ LEFTOVER_SECONDS = 24 * 3600
 """A part file of this age belongs to a writer that died."""
 
 
-def write_whole(target: Path, data: bytes, *, staging: Path, overwrite: bool = True) -> os.stat_result:
+def write_whole(target: Path, data: bytes | Path, *, staging: Path, overwrite: bool = True) -> os.stat_result:
     """Write ``data`` in the folder ``staging``, then move it to ``target`` in one step; returns what was written.
+
+    A path as ``data`` stands for the content of that file.
 
     ``staging`` is made when needed and must be on the file system of ``target``, outside of any folder
     that is watched. The content has reached the disk on return. With ``overwrite`` False raises
@@ -22,7 +25,11 @@ def write_whole(target: Path, data: bytes, *, staging: Path, overwrite: bool = T
     part = staging / uuid.uuid4().hex
     try:
         with part.open("xb") as file:
-            file.write(data)
+            if isinstance(data, Path):
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, 2**20)
+            else:
+                file.write(data)
             file.flush()
             # The kernel's own stamps may be milliseconds apart; two quick writes must differ.
             now = time.time_ns()
