@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from shared import features_sql
@@ -202,12 +202,14 @@ class _Faults:
     def check(self) -> None:
         """Raise InvalidRequest when there is any."""
         if self.total:
-            first = self.first[0]
-            place = ", ".join(f"{key} {first[key]}" for key in ("row", "column") if key in first)
-            more = f" (and {self.total - 1} more)" if self.total > 1 else ""
-            raise InvalidRequest(
-                f"{place}: {first['problem']}{more}" if place else f"{first['problem']}{more}", self.first
-            )
+            self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise InvalidRequest with what was added."""
+        first = self.first[0]
+        place = ", ".join(f"{key} {first[key]}" for key in ("row", "column") if key in first)
+        more = f" (and {self.total - 1} more)" if self.total > 1 else ""
+        raise InvalidRequest(f"{place}: {first['problem']}{more}", self.first)
 
 
 def _shown(value: object) -> object:
@@ -244,25 +246,36 @@ def _rows(
     if version.required <= given <= frozenset(version.names):
         return version.names, _valid(version.signature, _columns(table, version))
     raw = _raw(loop, folder, version)
-    whole_row = raw is not None and given >= frozenset(raw.columns) - {folder.pipeline.features.label}
-    if given - extra <= frozenset(version.names) and given >= version.required and not whole_row:
+    landed = frozenset(raw.columns) if raw else frozenset()
+    # A landed row with all its columns is one, even where features.sql keeps every name.
+    whole_row = landed - {folder.pipeline.features.label} <= given <= landed | extra
+    if version.required <= given <= frozenset(version.names) | extra and not (raw and whole_row):
         return version.names, _valid(version.signature, _columns(table, version))
-    if raw is not None and given <= frozenset(raw.columns):
+    if raw and given <= landed | extra:
         return version.names, _valid(version.signature, _prepared(loop, table, version, raw))
+    _refuse_columns(table.names, version, raw, extra)
+
+
+def _refuse_columns(names: Sequence[str], version: _Version, raw: _Raw | None, extra: set[str]) -> NoReturn:
+    """Say what is wrong with columns that are neither the model's nor the landed ones, by what they are nearer to."""
+    landed = raw.columns if raw and not raw.refusal else {}
+    nearer_landed = sum(name in landed for name in names) > sum(name in version.names for name in names)
+    known = list(landed if nearer_landed else version.names)
     faults = _Faults()
-    known = [*version.names, *(raw.columns if raw and not raw.refusal else ())]
-    for name in table.names:
-        if name not in known and name not in extra:
-            near = get_close_matches(name, known, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"the model takes {', '.join(version.names)}"
-            faults.add(column=_shown(name), problem=f"there is no such column; {cure}")
-    for column in version.signature:
-        if column.required and column.name not in given:
+    for name in names:
+        if name in extra or name in known:
+            continue
+        near = get_close_matches(name, known, n=1)
+        cure = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        other = name in landed or name in version.names
+        problem = (
+            "send the model's columns or the landed ones, not some of both" if other else "there is no such column"
+        )
+        faults.add(column=_shown(name), problem=problem if other else f"{problem}; {cure}")
+    for column in () if nearer_landed else version.signature:
+        if column.required and column.name not in names:
             faults.add(column=column.name, expected=column.type, problem="the column is missing")
-    if not faults.total:
-        faults.add(problem="the columns are partly the model's and partly landed ones: send all of one kind")
-    faults.check()
-    raise AssertionError("check() raises when there is a fault")
+    faults.refuse()
 
 
 def _columns(table: _Table, version: _Version) -> list[Sequence[Any]]:
@@ -504,7 +517,7 @@ def _read_double(value: Any) -> float:
 def _read_int(value: Any) -> int:
     if type(value) not in (int, float, Decimal):
         raise ValueError("must be a whole number")
-    if not math.isfinite(value) or value != int(value):
+    if type(value) is not int and (not math.isfinite(value) or value != int(value)):
         raise ValueError("must be a whole number")
     if not -(2**63) <= value < 2**63:
         raise ValueError("is beyond the range of a 64-bit integer")
