@@ -25,6 +25,7 @@ from landfall.session import fresh_app
 from landfall.show import coloured, console, status_table
 from shared import bootstrap, history, runs, settings
 from shared import status as statuses
+from shared.adapters.local import tracking
 from shared.domain.ledger import Decision, DriftCheck, Run
 from shared.domain.signals import DriftCheckDue
 from shared.errors import Refused
@@ -34,6 +35,8 @@ from shared.ports.lake import FileInfo
 PIPELINE = "customer-churn"
 PACE = 150.0
 """Ten minutes of bake time are four seconds."""
+FIRST = 1500
+"""Customers of the first landing: few, so that the model of the second is better beyond doubt."""
 MARK = "demo"
 """A home with this file in it was made by a demo, so the next demo may start it afresh."""
 SAMPLE = settings.ROOT / "samples" / "telco_churn.csv"
@@ -67,9 +70,8 @@ def demo() -> None:
             f"[bold]Landfall[/] runs its loop here, {PACE:g} times faster than in life "
             f"(a bake time of 10 minutes is {600 / PACE:g} seconds).\n"
         )
-        half = len(stage.rows) * 55 // 100
-        _first_landing(stage, stage.rows[:half])
-        _second_landing(stage, stage.rows[half:])
+        _first_landing(stage, stage.rows[:FIRST])
+        _second_landing(stage, stage.rows[FIRST:])
         _scoring(stage)
         _drifting(stage)
         _noise(stage)
@@ -133,7 +135,6 @@ def _drifting(stage: Stage) -> None:
         stage.tell("retraining", "none", claim.reason if claim else "")
         return
     run = follow(stage.loop, run)
-    console.print(f"  {coloured(run.status)}  {run.reason}")
     stage.tell("retraining for drift", f"run {run.id} {run.status}", run.reason)
 
 
@@ -147,16 +148,15 @@ def _noise(stage: Stage) -> None:
     early = {**_event(stage, info), "id": "early", "subject": genuine["subject"] + ".part"}
     early["data"] = {**genuine["data"], "api": "CreateFile", "contentLength": 0, "eTag": "0x1"}
     broken = {**_event(stage, info), "id": "broken", "subject": "", "data": {"url": None}}
-    since = datetime.now(UTC)
-    for what, event in (
-        ("the same event again", genuine),
-        ("a foreign account", stranger),
-        ("a file just created", early),
-        ("a broken event", broken),
+    for what, event, about in (
+        ("the same event again", genuine, info.path),
+        ("a foreign account", stranger, info.path),
+        ("a file just created", early, f"{info.path}.part"),
+        ("a broken event", broken, "broken"),
     ):
+        since = datetime.now(UTC)
         _deliver(stage, event)
-        decision = _next_decision(stage, since)
-        since = decision.at if decision else since
+        decision = _decision_about(stage, about, since)
         reason = decision.reason if decision else "nothing was decided"
         console.print(f"  {what}: {coloured(decision.outcome if decision else 'nothing')}, {reason}")
         stage.tell(what, decision.outcome if decision else "nothing", reason)
@@ -200,6 +200,8 @@ def _fresh_home(home: Path) -> None:
 def _stage(loaded: settings.Settings) -> Iterator[Stage]:
     loop = bootstrap.build(loaded)
     bootstrap.use(loop)
+    # The database of MLflow is made while the first features are prepared.
+    threading.Thread(target=tracking.ensure, args=(loaded.home,), daemon=True).start()
     host = LaptopHost(fresh_app(), loaded.home, 0, account=loaded.account, container=loaded.container)
     host.start()
     with SAMPLE.open(newline="", encoding="utf-8") as sample:
@@ -229,9 +231,7 @@ def _follow(stage: Stage, info: FileInfo) -> Run:
     run = run_of_file(stage.loop, PIPELINE, info, lambda said: console.print(f"  {said}"), 120)
     if isinstance(run, str):
         raise Refused(run)
-    run = follow(stage.loop, run)
-    console.print(f"  {coloured(run.status)}  {run.reason}")
-    return run
+    return follow(stage.loop, run)
 
 
 @contextmanager
@@ -321,13 +321,13 @@ def _deliver(stage: Stage, event: dict[str, Any]) -> None:
     answer.raise_for_status()
 
 
-def _next_decision(stage: Stage, since: datetime, seconds: float = 10) -> Decision | None:
-    """The first decision after ``since`` about a landed file."""
+def _decision_about(stage: Stage, about: str, since: datetime, seconds: float = 10) -> Decision | None:
+    """The decision about a thing that was made after ``since``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for pipeline in (PIPELINE, runs.NOWHERE):
-            for decision in stage.loop.ports.ledger.list(Decision, pipeline, limit=5):
-                if decision.at > since and decision.what not in ("reconcile", "drift", "rollout"):
+            for decision in stage.loop.ports.ledger.list(Decision, pipeline, limit=20):
+                if decision.at > since and about in decision.subjects:
                     return decision
         time.sleep(0.05)
     return None

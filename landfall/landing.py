@@ -8,7 +8,7 @@ from typing import Any
 
 from landfall.follow import follow, run_of_file
 from landfall.session import working
-from landfall.show import coloured, console
+from landfall.show import console
 from shared.errors import AlreadyExists
 from shared.ports.lake import FileInfo
 
@@ -44,5 +44,4 @@ def land(pipeline: str, file: Path, *, wait: bool = True, quiet: bool = False) -
             say(f"nothing happened, because {found}")
             return {"path": path, "status": "nothing", "reason": found}
         run = follow(loop, found, quiet=quiet)
-        say(f"{coloured(run.status)}  {run.reason}")
         return {"path": path, "status": run.status, "run": run.id, "version": run.version or None, "reason": run.reason}

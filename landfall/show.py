@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
-problems = Console(stderr=True, highlight=False)
+WIDTH = 110
+"""Columns where the output is no terminal: a log, a pipe, a file."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+problems = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 COLOURS = {
     "succeeded": "green", "done": "green", "kept": "cyan", "running": "yellow", "waiting": "yellow", "failed": "red",

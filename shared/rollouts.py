@@ -172,7 +172,7 @@ def _note_traffic(loop: Loop, state: RolloutState) -> None:
 
 def _effects(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     if state.phase == "promoted":
-        _promote(loop, state)
+        _promote(loop, folder, state)
     elif state.phase in ("rolled_back", "failed"):
         status = "rolled_back" if state.phase == "rolled_back" else "rejected"
         _finish(loop, state, status, "rolled_back" if state.champion else "failed")
@@ -182,9 +182,10 @@ def _effects(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     evaluation.next_waiting(loop, folder)
 
 
-def _promote(loop: Loop, state: RolloutState) -> None:
+def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     version = evaluation.read_version(loop, state.pipeline, state.challenger)
-    metrics = version.evaluation.challenger if version.evaluation else {}
+    measured = version.evaluation.challenger if version.evaluation else {}
+    metrics = {m: measured[m] for m in sorted(measured, key=lambda m: m != folder.pipeline.gate.metric)}
     changes: dict[str, object] = {"champion": state.challenger, "metrics": metrics}
     if state.champion:
         changes["previous"] = state.champion

@@ -56,7 +56,7 @@ class DataLanded(Signal):
 
     @property
     def key(self) -> str:
-        return f"{self.container}/{self.path}@{self.etag or self.event}"
+        return f"{self.account}/{self.container}/{self.path}@{self.etag or self.event}"
 
 
 @dataclass(frozen=True, kw_only=True)
