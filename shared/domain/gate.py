@@ -200,7 +200,9 @@ class _Rows:
         """The metric on these rows, NaN when it is undefined."""
         import numpy as np
 
-        return float(self.scorer(metric, model)(np.ones((1, len(self.y))))[0])
+        # Squares of finite numbers may exceed float64; the infinite metric is then reported as undefined.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self.scorer(metric, model)(np.ones((1, len(self.y))))[0])
 
     def values(self, model: str) -> dict[str, float]:
         """Every metric that is defined and that the model's predictions allow."""
@@ -436,8 +438,9 @@ def decide(evaluation: Evaluation, gate: Gate, *, challenger: str, champion: str
     else:
         opening = f"promote version {challenger} over version {champion}" if promote else f"keep version {champion}"
     parts = [_measured(evaluation, gate, champion)] if not evaluation.problems else []
-    # The numbers of the gain are in the first part already.
-    parts += [rule.text for rule in failed if evaluation.problems or rule.name not in ("gain", "interval")]
+    # The first part shows the interval already; the gain that was asked for is news when that is not why.
+    told = {"interval"} | ({"gain"} if any(rule.name == "interval" for rule in failed) else set())
+    parts += [rule.text for rule in failed if rule.name not in told]
     return Verdict(promote=promote, summary=f"{opening}: {'; '.join(parts)}", rules=tuple(rules))
 
 
@@ -521,7 +524,7 @@ def _measured(evaluation: Evaluation, gate: Gate, champion: str | None) -> str:
         return f"{text}, there is no champion yet"
     gain, low, high = evaluation.gain, evaluation.gain_low, evaluation.gain_high
     if gain is None or low is None or high is None:
-        return f"{text}, the gain over version {champion} was not measured"
+        return text
     against = evaluation.champion.get(gate.metric, float("nan"))
     return f"{text} against {_number(against)}, gain {_number(gain)} ({_interval(gate, low, high)})"
 
