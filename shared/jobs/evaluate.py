@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.categories import text_of
+from shared.domain.categories import positive_class
 from shared.domain.drift import Profile, profile_of
 from shared.domain.gate import Evaluation, Predictions, compare
 from shared.domain.metrics import REGRESSION
@@ -195,19 +195,11 @@ def _profile(measured: Measured | None, gate: Gate) -> Profile:
     kinds = {"prediction": "numeric" if gate.metric in REGRESSION else "categorical", "probability": "numeric"}
     columns = {"prediction": np.asarray(predictions.labels)}
     if predictions.probabilities is not None and predictions.classes is not None:
-        index = _positive(predictions.classes, gate.positive)
+        index = positive_class(predictions.classes, gate.positive)
         columns["probability"] = (
             predictions.probabilities.max(axis=1) if index is None else predictions.probabilities[:, index]
         )
     return profile_of(columns, kinds)
-
-
-def _positive(classes: list[Any], positive: str | None) -> int | None:
-    """The class whose probability is kept: ``positive``, else the second of two; None: that of the likeliest."""
-    if positive is None:
-        return 1 if len(classes) == 2 else None
-    texts = [(text_of(value) or "null").lower() for value in classes]
-    return texts.index(positive.lower()) if positive.lower() in texts else None
 
 
 def _smoke(measured: Measured | None) -> dict[str, Any]:
