@@ -33,8 +33,8 @@ from shared.loop import Loop
 from shared.ports.lake import FileInfo
 
 PIPELINE = "customer-churn"
-PACE = 150.0
-"""Ten minutes of bake time are four seconds."""
+PACE = 240.0
+"""Ten minutes of bake time are two and a half seconds."""
 FIRST = 1500
 """Customers of the first landing: few, so that the model of the second is better beyond doubt."""
 MARK = "demo"
@@ -200,8 +200,7 @@ def _fresh_home(home: Path) -> None:
 def _stage(loaded: settings.Settings) -> Iterator[Stage]:
     loop = bootstrap.build(loaded)
     bootstrap.use(loop)
-    # The database of MLflow is made while the first features are prepared.
-    threading.Thread(target=tracking.ensure, args=(loaded.home,), daemon=True).start()
+    threading.Thread(target=_warm, args=(loop,), name="warm", daemon=True).start()
     host = LaptopHost(fresh_app(), loaded.home, 0, account=loaded.account, container=loaded.container)
     host.start()
     with SAMPLE.open(newline="", encoding="utf-8") as sample:
@@ -213,6 +212,12 @@ def _stage(loaded: settings.Settings) -> Iterator[Stage]:
         host.stop()
         loop.predictions.close()
         bootstrap.use(None)
+
+
+def _warm(loop: Loop) -> None:
+    """MLflow is loaded and its database made while the first features are prepared."""
+    tracking.ensure(loop.settings.home)
+    list(loop.ports.registry.versions(PIPELINE))
 
 
 def _chapter(number: str, text: str) -> None:
@@ -241,7 +246,7 @@ def _visitors(stage: Stage) -> Iterator[None]:
 
     def ask() -> None:
         turn = 0
-        while not stop.wait(0.05):
+        while not stop.wait(0.1):
             records = [_raw(row) for row in stage.rows[turn : turn + 5]]
             turn = (turn + 5) % (len(stage.rows) - 5)
             _score(stage, {"dataframe_records": records})

@@ -17,8 +17,8 @@ from shared.errors import Missing
 from shared.loop import Loop
 from shared.runs import Outcome
 
-PREDICTIONS = "prediction "
-"""Prefix of the columns of a check that are the model's answers, not its input."""
+FEATURES, ANSWERS = "{}", "({})"
+"""How a check names the columns of the model's input, and those of its answers: (prediction), (probability)."""
 
 
 def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
@@ -79,11 +79,11 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
     since = max(signal.slot - policy.window, version.registered_at)
     compared: dict[str, ColumnDrift] = {}
     rows = 0
-    for prefix, profile in profiles.items():
-        key = f"{version.version}-{prefix.strip() or 'features'}"
+    for naming, profile in profiles.items():
+        key = f"{version.version}-{'features' if naming == FEATURES else 'answers'}"
         summary = loop.predictions.summary(signal.pipeline, profile, key, since, signal.slot)
         rows = max(rows, summary.rows)
-        compared |= {f"{prefix}{name}": column for name, column in drift.compare(profile, summary).items()}
+        compared |= {naming.format(name): column for name, column in drift.compare(profile, summary).items()}
     if rows < policy.min_rows:
         few = f"{rows:,} scored rows in the last {_words(policy.window)}"
         reason = f"{few} are too few to judge (min_rows {policy.min_rows:,})"
@@ -110,13 +110,13 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
 
 
 def _profiles(loop: Loop, version: Version) -> dict[str, Profile]:
-    """The reference of the features, and of the predictions on the held-out rows, by column prefix."""
+    """The reference of the features, and of the predictions on the held-out rows, by how its columns are named."""
     profiles = {}
     if version.features:
         manifest = preparation.read_manifest(loop, version.features)
-        profiles[""] = _read(loop, manifest.profile)
+        profiles[FEATURES] = _read(loop, manifest.profile)
     try:
-        profiles[PREDICTIONS] = _read(loop, evaluation.artifact(version, "predictions.json"))
+        profiles[ANSWERS] = _read(loop, evaluation.artifact(version, "predictions.json"))
     except Missing:
         return profiles
     return profiles
