@@ -110,7 +110,7 @@ def test_a_renamed_file_has_landed_where_it_is_now() -> None:
     }
     for path in ("landing/x", ""):
         signal = landed(path, "BlobRenamed", data=places)
-        assert (signal.path, signal.api, signal.key) == ("landing/x", "RenameFile", "lake/landing/x@e-1")
+        assert (signal.path, signal.api, signal.key) == ("landing/x", "RenameFile", "acct/lake/landing/x@e-1")
     assert landed("landing/day", "DirectoryRenamed", data={"api": "RenameDirectory"}).api == "RenameDirectory"
 
 
