@@ -60,9 +60,10 @@ def status_table(status: dict[str, Any]) -> Table:
 
 def runs_table(rows: list[dict[str, Any]]) -> Table:
     """One row a run, newest first."""
-    table = Table(
-        "run", "cause", "stage", "status", "version", "began", "why", box=None, header_style="bold", pad_edge=False
-    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("run", no_wrap=True)
+    for name in ("cause", "stage", "status", "version", "began", "why"):
+        table.add_column(name)
     for row in rows:
         table.add_row(
             row["id"],

@@ -56,7 +56,7 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
     return Outcome(
         pipeline=signal.pipeline,
         what="batch closed",
-        reason=f"{len(batch.files)} files, run {run.id} begins",
+        reason=f"{len(batch.files)} file{'' if len(batch.files) == 1 else 's'}, run {run.id} begins",
         subjects=(batch.id, run.id, *(f.path for f in batch.files)),
     )
 

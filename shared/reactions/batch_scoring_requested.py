@@ -21,29 +21,37 @@ def job_name(pipeline: str, version: str, partition: str) -> str:
 
 def react(signal: BatchScoringRequested, loop: Loop) -> Outcome:
     """Submit the batch scoring job; the same partition and version meet the first job."""
-    pipeline = loop.catalog.get(signal.pipeline).pipeline
-    champion = runs.state_of(loop, signal.pipeline).champion
-    if not champion:
-        raise Rejected(f"{signal.pipeline} has no champion yet: land data first")
-    if not signal.input.endswith("/") and loop.ports.lake.stat(signal.input) is None:
-        raise Rejected(f"there is no file {signal.input} in the lake")
-    version = loop.ports.ledger.read(Version, signal.pipeline, champion)
-    job = BatchScoringJob(
-        name=job_name(signal.pipeline, champion, signal.partition or f"{signal.input}>{signal.output}"),
-        pipeline=signal.pipeline,
-        model=signal.pipeline,
-        version=champion,
-        input=signal.input,
-        output=signal.output,
-        key=pipeline.features.key,
-        label=pipeline.features.label,
-        positive=pipeline.gate.positive,
-        features=version.features if version else "",
-    )
+    job = plan(loop, signal.pipeline, signal.input, signal.output, signal.partition)
     loop.ports.batch.submit(job)
     return Outcome(
         pipeline=signal.pipeline,
         what="batch scoring",
-        reason=f"job {job.name} scores {signal.input} with version {champion} into {signal.output}",
-        subjects=(signal.input, signal.output, f"{signal.pipeline}:{champion}"),
+        reason=f"job {job.name} scores {job.input} with version {job.version} into {job.output}",
+        subjects=(job.input, job.output, f"{job.pipeline}:{job.version}"),
+    )
+
+
+def plan(loop: Loop, name: str, source: str, target: str, partition: str = "") -> BatchScoringJob:
+    """The job that scores lake file ``source`` with the champion into ``target``.
+
+    Raises Rejected when there is no champion or no such file.
+    """
+    pipeline = loop.catalog.get(name).pipeline
+    champion = runs.state_of(loop, name).champion
+    if not champion:
+        raise Rejected(f"{name} has no champion yet: land data first")
+    if not source.endswith("/") and loop.ports.lake.stat(source) is None:
+        raise Rejected(f"there is no file {source} in the lake")
+    version = loop.ports.ledger.read(Version, name, champion)
+    return BatchScoringJob(
+        name=job_name(name, champion, partition or f"{source}>{target}"),
+        pipeline=name,
+        model=name,
+        version=champion,
+        input=source,
+        output=target,
+        key=pipeline.features.key,
+        label=pipeline.features.label,
+        positive=pipeline.gate.positive,
+        features=version.features if version else "",
     )

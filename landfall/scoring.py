@@ -1,0 +1,120 @@
+"""Scoring by hand: one JSON request, or a table of any size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from landfall.session import open_loop
+from landfall.show import console
+from shared.errors import AlreadyExists, InvalidRequest, Rejected
+from shared.loop import Loop
+from shared.ports.jobs import JobStatus
+from shared.reactions.batch_scoring_requested import plan
+
+SHOWN = 5
+
+
+def score_request(pipeline: str, file: Path) -> dict[str, Any]:
+    """The answer to the request in a JSON file, as the HTTP function would give it.
+
+    Raises :class:`~shared.errors.InvalidRequest` with each wrong column and row in its message.
+    """
+    from shared.scoring import score
+
+    try:
+        payload = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Rejected(f"{file} is no JSON: {error}") from error
+    loop = open_loop()
+    try:
+        return score(loop, pipeline, payload, deployment=None, request_id=uuid.uuid4().hex)
+    except InvalidRequest as error:
+        raise Rejected("\n  ".join((f"{file.name} does not fit the model:", *map(_fault, error.faults)))) from error
+    finally:
+        loop.predictions.close()
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    row = f"row {fault['row']}, " if fault.get("row") is not None else ""
+    return f"{row}column {fault.get('column')}: {fault.get('problem')}"
+
+
+def score_table(pipeline: str, file: Path, out: Path | None, *, quiet: bool = False) -> dict[str, Any]:
+    """Score all rows of a csv, parquet or jsonl file with the champion, in bounded memory; the same file once.
+
+    Returns rows, problems, version and the parquet file with the predictions. Raises Rejected when the
+    input does not fit the model.
+    """
+    loop = open_loop()
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:12]
+    source = f"scoring/{pipeline}/{file.stem}-{digest}{file.suffix}"
+    loop.catalog.get(pipeline)
+    with contextlib.suppress(AlreadyExists):
+        loop.ports.lake.upload(source, file, overwrite=False)
+    target = f"scoring/{pipeline}/{file.stem}-{digest}.predictions.parquet"
+    job = plan(loop, pipeline, source, target)
+    loop.ports.batch.submit(job)
+    status, done = _follow(loop, job.name, _rows(file), quiet)
+    if status.state != "completed":
+        raise Rejected(f"{file.name} was not scored: {status.reason} {' '.join(status.log_tail[-1:])}")
+    place = Path(loop.ports.lake.uri(target))
+    if out:
+        shutil.copyfile(place, out)
+        place = out
+    if not quiet:
+        _show(place, done, job.version)
+    return {"rows": done["rows"], "problems": done["problems"], "version": job.version, "predictions": str(place)}
+
+
+def _follow(loop: Loop, job: str, rows: int | None, quiet: bool) -> tuple[JobStatus, dict[str, Any]]:
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet, transient=True) as bar:
+        task = bar.add_task("scoring", total=rows)
+        while True:
+            status = loop.ports.batch.status(job)
+            done = _last_line(status)
+            bar.update(task, completed=done["rows"])
+            if status and status.ended:
+                return status, done
+            time.sleep(0.1)
+
+
+def _last_line(status: JobStatus | None) -> dict[str, Any]:
+    for line in reversed(status.log_tail if status else ()):
+        if line.startswith('{"rows"'):
+            done: dict[str, Any] = json.loads(line)
+            return done
+    return {"rows": 0, "problems": 0, "seconds": 0.0}
+
+
+def _rows(file: Path) -> int | None:
+    """How many rows a parquet file says it has; None for text, which would have to be read."""
+    if file.suffix != ".parquet":
+        return None
+    import pyarrow.parquet as pq
+
+    rows: int = pq.ParquetFile(file).metadata.num_rows
+    return rows
+
+
+def _show(place: Path, done: dict[str, Any], version: str) -> None:
+    import pyarrow.parquet as pq
+
+    first = next(pq.ParquetFile(place).iter_batches(SHOWN)).to_pylist()
+    table = Table(*first[0], box=None, header_style="bold", pad_edge=False)
+    for row in first:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values()))
+    console.print(table)
+    problems = f", {done['problems']:,} of them with a problem" if done["problems"] else ""
+    console.print(f"\n{done['rows']:,} rows scored with version {version}{problems}: {place}", soft_wrap=True)
