@@ -20,7 +20,7 @@ def runs_of(loop: Loop, pipeline: str, *, limit: int | None = None) -> list[dict
 
 
 def run(loop: Loop, pipeline: str, run_id: str) -> dict[str, Any]:
-    """One run with its story (``steps``), its version's evaluation and verdict, its log's last lines, its decisions."""
+    """One run with its story (``steps``), its version's evaluation and verdict, its log's last lines, its decisions, oldest first."""
     entry = runs.read(loop, pipeline, run_id)
     version = loop.ports.ledger.read(Version, pipeline, entry.version) if entry.version else None
     job = loop.ports.training.status(entry.job) or loop.ports.features.status(entry.job) if entry.job else None
@@ -28,7 +28,7 @@ def run(loop: Loop, pipeline: str, run_id: str) -> dict[str, Any]:
         **to_record(entry),
         "model": to_record(version) if version else None,
         "log": list(job.log_tail) if job else [],
-        "decisions": [to_record(d) for d in _decisions(loop, pipeline, {run_id})],
+        "decisions": [to_record(d) for d in _decisions(loop, pipeline, {run_id})][::-1],
     }
 
 
