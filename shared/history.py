@@ -20,7 +20,10 @@ def runs_of(loop: Loop, pipeline: str, *, limit: int | None = None) -> list[dict
 
 
 def run(loop: Loop, pipeline: str, run_id: str) -> dict[str, Any]:
-    """One run with its story (``steps``), its version's evaluation and verdict, its log's last lines, its decisions, oldest first."""
+    """One run with its story (``steps``), its version's evaluation and verdict, the end of its log, and its decisions.
+
+    Steps and decisions are oldest first.
+    """
     entry = runs.read(loop, pipeline, run_id)
     version = loop.ports.ledger.read(Version, pipeline, entry.version) if entry.version else None
     job = loop.ports.training.status(entry.job) or loop.ports.features.status(entry.job) if entry.job else None
