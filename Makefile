@@ -14,7 +14,6 @@ up: $(LAPTOP)
 test: $(DEV)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check -q .
-	@.venv/bin/lint-imports --config pyproject.toml >/dev/null || .venv/bin/lint-imports --config pyproject.toml
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
