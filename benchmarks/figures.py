@@ -1,0 +1,85 @@
+"""Figures of interleaved runs: medians, ratios, and what they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a table: ``median`` and ``worst`` in ``unit``; ``ratio`` to the baseline of its table."""
+
+    benchmark: str
+    what: str
+    unit: str
+    median: float
+    worst: float
+    runs: int
+    ratio: float
+
+
+def interleaved(
+    benchmark: str, unit: str, contenders: Mapping[str, Callable[[], float]], *, runs: int, more_is_better: bool = False
+) -> list[Figure]:
+    """Measure all contenders in turn, ``runs`` times round after one round that does not count.
+
+    The first contender is the baseline. The ratio is the median of the ratios round by round, so that a
+    machine whose speed drifts does not favour one of them.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_number in range(runs + 1):
+        for name, measure in contenders.items():
+            value = measure()
+            if round_number:
+                taken[name].append(value)
+    baseline = next(iter(taken.values()))
+    worst = min if more_is_better else max
+    return [
+        Figure(
+            benchmark,
+            name,
+            unit,
+            statistics.median(values),
+            worst(values),
+            runs,
+            statistics.median(v / b for v, b in zip(values, baseline, strict=True)),
+        )
+        for name, values in taken.items()
+    ]
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| benchmark | what | median | worst | ratio |", "|---|---|---|---|---|"]
+    for f in figures:
+        lines.append(
+            f"| {f.benchmark} | {f.what} | {_number(f.median)} {f.unit} | {_number(f.worst)} {f.unit} | {f.ratio:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def write(figures: list[Figure], place: Path) -> None:
+    """All figures with the machine and the versions that they were measured with, as JSON."""
+    packages = ("azure-functions", "duckdb", "mlflow", "numpy", "scikit-learn")
+    record = {
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+        },
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "figures": [asdict(figure) for figure in figures],
+    }
+    place.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

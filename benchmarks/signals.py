@@ -1,0 +1,59 @@
+"""How many signals a laptop's ledger and queue take."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from benchmarks.figures import Figure, interleaved
+from shared.adapters.local.clock import SystemClock
+from shared.adapters.local.run_ledger import SqliteLedger
+from shared.adapters.local.signal_queue import SqliteQueue
+from shared.domain.ledger import Claim
+from shared.domain.signals import ReconcileDue
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def run(quick: bool) -> list[Figure]:
+    """Claims and sends a second, with one worker and with eight."""
+    many = 500 if quick else 4000
+    claims = {f"claims, {workers} workers": partial(_claims, workers, many) for workers in (1, 8)}
+    sends = {f"sends, {workers} workers": partial(_sends, workers, many) for workers in (1, 8)}
+    rounds = 2 if quick else 5
+    return [
+        *interleaved("ledger", "/s", claims, runs=rounds, more_is_better=True),
+        *interleaved("queue", "/s", sends, runs=rounds, more_is_better=True),
+    ]
+
+
+def _claims(workers: int, many: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = SqliteLedger(Path(folder) / "ledger.db")
+        claims = [
+            Claim(signal=f"s{n}", message="", status="working", owner="me", lease_until=NOW, first_seen=NOW)
+            for n in range(many)
+        ]
+        rate = _rate(workers, ledger.insert, claims)
+        ledger.close()
+        return rate
+
+
+def _sends(workers: int, many: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        queue = SqliteQueue(Path(folder) / "queue.db", SystemClock())
+        rate = _rate(workers, queue.send, [ReconcileDue(slot=NOW)] * many)
+        queue.close()
+        return rate
+
+
+def _rate(workers, do, things) -> float:  # type: ignore[no-untyped-def]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(do, things):
+            pass
+    return len(things) / (time.perf_counter() - start)
