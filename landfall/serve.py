@@ -33,12 +33,15 @@ def serve(pace: float | None, verbose: bool) -> None:
     lake = settings.home / "lake"
     console.print(f"[bold]Landfall is up[/] at {host.url}, pace {settings.pace:g}\n")
     for folder in loop.catalog.all():
-        console.print(f"  {folder.pipeline.name:<24} drop files into {lake / folder.pipeline.landing.path}")
+        place = lake / folder.pipeline.landing.path
+        place.mkdir(parents=True, exist_ok=True)
+        console.print(f"  {folder.pipeline.name:<24} drop files into {place}", soft_wrap=True)
     for name, faults in loop.catalog.faults().items():
         console.print(f"  [red]{name:<24} {len(faults)} faults, see landfall check[/]")
     console.print(
-        f"\n  score   curl -H 'x-functions-key: {host.keys.function}' {host.url}/api/pipelines/NAME/score -d @rows.json"
-        f"\n  status  landfall status, or {host.url}/api/status\n\nCtrl-C stops it; nothing is lost.",
+        f"\n  score   curl -H 'x-functions-key: KEY' {host.url}/api/pipelines/NAME/score -d @rows.json"
+        f"\n  status  landfall status, or {host.url}/api/status"
+        f"\n  KEY     is function in {settings.home / 'keys.json'}\n\nCtrl-C stops it; nothing is lost.",
         soft_wrap=True,
     )
     stop.wait()
