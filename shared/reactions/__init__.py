@@ -85,7 +85,7 @@ def handle(message: str, loop: Loop) -> Outcome:
         outcome = REACTIONS[type(signal)](signal, loop)
     except Rejected as error:
         outcome = Outcome(
-            pipeline=getattr(signal, "pipeline", ""),
+            pipeline=_pipeline(signal, loop),
             what=type(signal).__name__,
             outcome="rejected",
             reason=str(error),
@@ -106,7 +106,7 @@ def poisoned(message: str, error: str, loop: Loop) -> Outcome:
     """
     try:
         signal = signals.from_message(message)
-        pipeline, key, subjects = getattr(signal, "pipeline", ""), signal.claim_key, _subjects(signal)
+        pipeline, key, subjects = _pipeline(signal, loop), signal.claim_key, _subjects(signal)
     except Rejected:
         pipeline, key, subjects = "", message[:200], ()
     claim = loop.ports.ledger.read(Claim, key, "claim")
@@ -161,7 +161,7 @@ def _settle(claim: Claim, status: str, reason: str, loop: Loop) -> None:
 
 def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
     outcome = Outcome(
-        pipeline=getattr(signal, "pipeline", ""),
+        pipeline=_pipeline(signal, loop),
         what=type(signal).__name__,
         outcome="nothing",
         reason=f"duplicate of a signal that was handled at {claim.first_seen:%Y-%m-%d %H:%M:%S} ({claim.status})",
@@ -177,6 +177,18 @@ def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
     return outcome
 
 
+def _pipeline(signal: Signal, loop: Loop) -> str:
+    """The pipeline that a signal concerns, empty for none."""
+    if isinstance(signal, signals.DataLanded):
+        folder = loop.catalog.for_path(signal.path)
+        return folder.pipeline.name if folder else ""
+    if isinstance(signal, signals.ModelRegistered):
+        return signal.model if signal.model in loop.catalog.names() else ""
+    return str(getattr(signal, "pipeline", ""))
+
+
 def _subjects(signal: Signal) -> tuple[str, ...]:
-    names = ("path", "run", "batch", "version", "rollout")
-    return tuple(value for name in names if (value := getattr(signal, name, "")))
+    named = [value for name in ("path", "run", "batch", "rollout") if (value := getattr(signal, name, ""))]
+    model = getattr(signal, "model", "") or getattr(signal, "pipeline", "")
+    version = getattr(signal, "version", "")
+    return (*named, f"{model}:{version}") if model and version else tuple(named)

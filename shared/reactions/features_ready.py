@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+from typing import Any
+
 from shared import preparation, runs, training
 from shared.domain.ledger import Batch, Run
 from shared.domain.signals import FeaturesReady
@@ -10,6 +13,9 @@ from shared.loop import Loop
 from shared.ports.feature_engine import Manifest
 from shared.reactions import data_landed
 from shared.runs import Outcome
+
+SHOWN = 3
+"""Rows of a broken rule that a reason names; the manifest has more."""
 
 
 def react(signal: FeaturesReady, loop: Loop) -> Outcome:
@@ -27,7 +33,7 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
         runs.end(loop, run, "failed", manifest)
         outcome = _outcome(signal, "failed", f"{manifest}; the batch is prepared again with the next run")
     elif manifest.status == "rejected":
-        reason = "; ".join(str(fault.get("text", fault)) for fault in manifest.faults)
+        reason = "; ".join(_words(fault) for fault in manifest.faults)
         preparation.settle_batches(loop, run, "rejected", reason)
         runs.end(loop, run, "rejected", reason)
         outcome = _outcome(signal, "rejected", reason, *run.batches)
@@ -58,6 +64,14 @@ def _manifest(loop: Loop, run: Run) -> Manifest | str:
         raise Transient(f"the features job of {run.id} has not ended yet")
     tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
     return f"features job {status.name} {status.state}: {status.reason or 'it wrote no manifest'}{tail}"
+
+
+def _words(fault: dict[str, Any]) -> str:
+    """A broken rule with where to look: "x is outside 0 to 1 in 2 of 60 rows (a.csv row 7: 3.2, …)"."""
+    rows = fault.get("rows") or []
+    named = [f"{PurePosixPath(str(r.get('file'))).name} row {r.get('row')}: {r.get('value')}" for r in rows[:SHOWN]]
+    more = ", …" if len(rows) > SHOWN else ""
+    return fault["text"].rstrip(".") + (f" ({', '.join(named)}{more})" if named else "")
 
 
 def _carry(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:
