@@ -19,7 +19,8 @@ class Settings:
     """``backend`` is local or azure; ``home`` holds a laptop's state, ``pipelines`` the pipeline folders.
 
     ``pace`` makes the waiting of a laptop's loop shorter: quiet windows, bake times, drift windows and
-    cooldowns of all pipelines are divided by it.
+    cooldowns of all pipelines are divided by it. ``subscription``, ``resource_group`` and ``workspace`` are
+    those of Azure ML, ``events_topic`` the address of the Event Grid topic that Landfall publishes to.
     """
 
     backend: str
@@ -29,13 +30,18 @@ class Settings:
     account: str
     container: str
     pace: float = 1.0
+    subscription: str = ""
+    resource_group: str = ""
+    workspace: str = ""
+    events_topic: str = ""
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from environment variables (the process's own by default).
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
-    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1).
+    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1),
+    LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE and LANDFALL_EVENTS_TOPIC (none).
     Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
     every fault found.
     """
@@ -70,6 +76,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         account=env.get("LANDFALL_LAKE_ACCOUNT", "landfall"),
         container=env.get("LANDFALL_LAKE_CONTAINER", "lake"),
         pace=pace,
+        subscription=env.get("LANDFALL_SUBSCRIPTION", ""),
+        resource_group=env.get("LANDFALL_RESOURCE_GROUP", ""),
+        workspace=env.get("LANDFALL_WORKSPACE", ""),
+        events_topic=env.get("LANDFALL_EVENTS_TOPIC", ""),
     )
 
 
@@ -78,6 +88,11 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
+
+
+def deployed_model() -> Path:
+    """The folder in which an Azure ML deployment finds its model (AZUREML_MODEL_DIR)."""
+    return Path(os.environ["AZUREML_MODEL_DIR"])
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from shared.adapters.azure.training_service import AzureTrainingService
+from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local import spool, tracking
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.processes import Processes
@@ -28,6 +30,8 @@ from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
 from shared.ports.training_service import CommandJob, TrainingService
 from shared.settings import ROOT, child_environment
+from tests.standin import StandIn
+from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION
 
 EXPERIMENT = "contract"
 SLEEP = "import time; time.sleep(120)"
@@ -67,8 +71,42 @@ def local_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(params=["local"])
+on_a_laptop = pytest.mark.parametrize("harness", ["local"], indirect=True)
+"""For what is about processes of this machine; Azure ML runs a job in a container that it takes away at the end."""
+
+
+class WorkspaceLake:
+    """As much of a lake as a job needs, in the storage account that the stand-in's cluster reads."""
+
+    def __init__(self, standin: StandIn) -> None:
+        self._standin = standin
+
+    def write(self, path: str, data: bytes) -> None:
+        self._standin.blobs.write("lake", path, data)
+
+    def stat(self, path: str) -> object | None:
+        return self._standin.blobs.files.get(("lake", path))
+
+    def uri(self, path: str) -> str:
+        return f"abfss://lake@{self._standin.ml.account}.dfs.core.windows.net/{path}"
+
+
+def azure_harness(standin: StandIn, home: Path) -> Harness:
+    lake: Any = WorkspaceLake(standin)
+    service = AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME), lake, NoModels())
+
+    def events(job: str) -> list[tuple[str, dict[str, Any]]]:
+        found = [event for event in standin.ml.raised if event.data.get("runId") == job]
+        return [(event.kind.rpartition(".")[2], event.data) for event in found]
+
+    return Harness(service=service, lake=lake, events=events, home=home)
+
+
+@pytest.fixture(params=["local", "azure"])
 def harness(request: pytest.FixtureRequest, local_home: Path) -> Iterator[Harness]:
+    if request.param == "azure":
+        yield azure_harness(request.getfixturevalue("azure"), local_home)
+        return
     lake = FolderLake(local_home / "lake", "landfall", "lake")
     service = ProcessTrainingService(local_home, lake, NoModels())
 
@@ -87,13 +125,15 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Command
         code = tmp_path / "code"
         code.mkdir(exist_ok=True)
         (code / "train.py").write_text(textwrap.dedent(script))
+        environment = tmp_path / "environment.yml"
+        environment.write_text("name: contract\ndependencies: [python=3.11]\n")
         given: dict[str, Any] = {
             "name": request.node.originalname.replace("_", "-"),
             "experiment": EXPERIMENT,
             "code": code,
             "command": command,
             "timeout": timedelta(seconds=timeout),
-            "environment": "environment.yml",
+            "environment": str(environment),
             "image": "image",
             "compute": "cpu-cluster",
         }
@@ -156,6 +196,7 @@ def test_a_command_reads_its_inputs_and_writes_its_outputs(harness: Harness, job
     assert harness.service.read_output(wanted.name, "model", "model.txt") == b"rows learned"
 
 
+@on_a_laptop
 def test_an_input_can_be_another_jobs_output_or_a_registered_model(
     harness: Harness, job: Callable[..., CommandJob], tmp_path: Path
 ) -> None:
@@ -214,6 +255,7 @@ def test_a_second_submit_meets_the_first_job(harness: Harness, job: Callable[...
     eventually(lambda: len(harness.events(wanted.name)) == 2)
 
 
+@on_a_laptop
 def test_of_racing_submits_exactly_one_process_comes(
     harness: Harness, job: Callable[..., CommandJob], tmp_path: Path
 ) -> None:
@@ -237,6 +279,7 @@ def test_of_racing_submits_exactly_one_process_comes(
     assert count.read_text() == "ran\n"
 
 
+@on_a_laptop
 def test_one_process_too_many_for_a_job_leaves_at_once(
     harness: Harness, job: Callable[..., CommandJob], tmp_path: Path
 ) -> None:
@@ -300,7 +343,7 @@ def test_a_crash_is_a_failed_job_with_the_last_lines_of_its_log(
 
     status = ended(harness, wanted.name)
     assert status.state == "failed"
-    assert status.reason == "exited with code 1: ValueError: y has one class"
+    assert "code 1" in status.reason and status.reason.endswith(": ValueError: y has one class")
     assert status.log_tail[-1] == "ValueError: y has one class"
     assert len(status.log_tail) == 20 and "epoch 99" in status.log_tail
     [(kind, data)] = eventually(lambda: harness.events(wanted.name))
@@ -335,6 +378,7 @@ def test_a_hanging_job_is_killed_with_its_grandchildren_after_its_timeout(
     assert not any(map(running, family))
 
 
+@on_a_laptop
 def test_what_a_job_leaves_behind_ends_with_it(
     harness: Harness, job: Callable[..., CommandJob], tmp_path: Path
 ) -> None:
@@ -385,9 +429,10 @@ def test_a_job_whose_process_is_killed_is_failed(harness: Harness, job: Callable
     wanted = job("import os, signal; print('about to go', flush=True); os.kill(os.getpid(), signal.SIGKILL)")
     harness.service.submit(wanted)
     status = ended(harness, wanted.name)
-    assert (status.state, status.reason) == ("failed", "was killed by SIGKILL: about to go")
+    assert status.state == "failed" and status.reason.endswith(": about to go")
 
 
+@on_a_laptop
 def test_a_job_that_dies_with_its_machine_is_failed_and_leaves_nothing_running(
     harness: Harness, job: Callable[..., CommandJob], tmp_path: Path
 ) -> None:
@@ -405,6 +450,7 @@ def test_a_job_that_dies_with_its_machine_is_failed_and_leaves_nothing_running(
     assert ended(harness, wanted.name).state == "failed"
 
 
+@on_a_laptop
 def test_a_pid_that_was_used_again_is_not_taken_for_the_job(harness: Harness, job: Callable[..., CommandJob]) -> None:
     folder = Processes(harness.home).folder(job("").name)
     folder.mkdir(parents=True)
@@ -418,6 +464,8 @@ import os, pickle, sys
 from pathlib import Path
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.processes import Processes
+from shared.adapters.azure.training_service import AzureTrainingService
+from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local.training_service import ProcessTrainingService
 home, dies = Path(sys.argv[1]), sys.argv[2]
 if dies == "before-launch":
@@ -437,6 +485,7 @@ def submit_and_die(harness: Harness, wanted: CommandJob, moment: str) -> None:
     assert host.returncode == 9
 
 
+@on_a_laptop
 def test_a_job_survives_the_death_of_the_host(harness: Harness, job: Callable[..., CommandJob], tmp_path: Path) -> None:
     gate = tmp_path / "go"
     wanted = job(f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)\nprint('still here')")
@@ -445,6 +494,7 @@ def test_a_job_survives_the_death_of_the_host(harness: Harness, job: Callable[..
     assert ended(harness, wanted.name).log_tail == ("still here",)
 
 
+@on_a_laptop
 def test_a_submit_that_was_cut_off_is_gone_on_with(harness: Harness, job: Callable[..., CommandJob]) -> None:
     wanted = job("print('ran after all')")
     submit_and_die(harness, wanted, "before-launch")

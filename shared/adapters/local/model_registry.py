@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from shared.adapters.local import tracking
@@ -16,6 +15,7 @@ from shared.adapters.local.processes import Processes
 from shared.adapters.local.spool import azureml_model_event, raise_event
 from shared.adapters.local.training_service import TOPIC
 from shared.errors import Missing, Rejected
+from shared.model_signature import signature_of
 from shared.ports.model_registry import ModelVersion, SignatureColumn
 
 if TYPE_CHECKING:
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 RUN_TAG, JOB_TAG = "landfall.run", "landfall.job"
-
-TYPES = {
-    "string": "string",
-    "integer": "int",
-    "long": "int",
-    "float": "double",
-    "double": "double",
-    "boolean": "boolean",
-    "datetime": "timestamp",
-}
-"""MLflow's column types as ours. MLflow has no date: such a column has to be a timestamp in the model."""
 
 
 class MlflowRegistry:
@@ -174,14 +163,7 @@ def _source(version: MlflowVersion) -> Path | None:
 
 def read_signature(folder: Path) -> tuple[SignatureColumn, ...]:
     """The input columns of an MLflow model's signature in order; empty when they have no names or types of ours."""
-    import yaml
-
     try:
-        text = (folder / "MLmodel").read_text()
+        return signature_of((folder / "MLmodel").read_bytes())
     except FileNotFoundError:
         return ()
-    signature: dict[str, Any] = yaml.safe_load(text).get("signature") or {}
-    columns = json.loads(signature.get("inputs") or "[]")
-    if not all("name" in column and column["type"] in TYPES for column in columns):
-        return ()
-    return tuple(SignatureColumn(c["name"], TYPES[c["type"]], c.get("required", True)) for c in columns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +15,12 @@ from shared.adapters.local.spool import RunEvent, azureml_run_event
 from shared.errors import Missing, Rejected
 from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
-from shared.ports.training_service import CommandJob
+from shared.ports.training_service import REFERENCE, CommandJob, command_words
 from shared.settings import ROOT
 
 TOPIC = "/subscriptions/local/resourceGroups/local/providers/Microsoft.MachineLearningServices/workspaces/local"
 """The workspace that events of this machine come from."""
 
-_REFERENCE = re.compile(r"\$\{\{\s*(inputs|outputs)\.([\w-]+)\s*\}\}")
 _JOB_OUTPUT = re.compile(r"job:([^/]+)/([\w-]+)")
 _MODEL = re.compile(r"model:(.+):([^:]+)")
 
@@ -107,29 +105,15 @@ class ProcessTrainingService:
 
     def _argv(self, job: CommandJob, folder: Path) -> list[str]:
         """The command with its references resolved; ``python`` is the interpreter that runs this."""
-        if not job.code.is_dir():
-            raise Rejected(f"job {job.name}: there is no code folder {job.code}")
-        # Without blanks inside, a reference stays one word; the shell would join continued lines.
-        text = _REFERENCE.sub(r"${{\1.\2}}", job.command.replace("\\\n", " "))
-        try:
-            words = shlex.split(text)
-        except ValueError as error:
-            raise Rejected(f"job {job.name}: its command cannot be read ({error}): {job.command}") from error
-        if not words:
-            raise Rejected(f"job {job.name} has an empty command")
+        words = command_words(job)
         if words[0] in ("python", "python3"):
             words[0] = sys.executable
-        script = words[1] if len(words) > 1 else ""
-        if script.endswith(".py") and not (job.code / script).is_file():
-            raise Rejected(f"job {job.name}: there is no {script} in its code folder {job.code}")
 
         def value(match: re.Match[str]) -> str:
             kind, name = match[1], match[2]
-            if name not in (job.inputs if kind == "inputs" else job.outputs):
-                raise Rejected(f"job {job.name}: its command names {kind}.{name}, which the job does not have")
             return self._input(job, name) if kind == "inputs" else str(folder / "outputs" / name)
 
-        return [_REFERENCE.sub(value, word) for word in words]
+        return [REFERENCE.sub(value, word) for word in words]
 
     def _input(self, job: CommandJob, name: str) -> str:
         source = job.inputs[name]
