@@ -13,9 +13,8 @@ bp = func.Blueprint()
 @bp.timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
 @bp.queue_output(arg_name="signals", queue_name=QUEUE, connection="AzureWebJobsStorage")
 def timer_reconcile(timer: func.TimerRequest, signals: func.Out[str]) -> None:
-    """Ask for one reconcile; ticks of the same minute ask for the same one."""
+    """Ask for one reconcile."""
     from shared import bootstrap
     from shared.domain.signals import ReconcileDue
 
-    now = bootstrap.loop().ports.clock.now()
-    signals.set(ReconcileDue(slot=now.replace(second=0, microsecond=0)).to_message())
+    signals.set(ReconcileDue(slot=bootstrap.loop().ports.clock.now()).to_message())

@@ -10,12 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from shared.domain.landing import OWN_FOLDERS
 from shared.domain.pipelines import NAME, Check, Pipeline
 from shared.typed_yaml import Faults, nearest
 
 COLUMN_TYPES = ("string", "int", "double", "boolean", "date", "timestamp")
-RESERVED = ("features", "predictions")
-"""Folders of the lake that Landfall itself writes."""
 RESERVED_PREFIX = "landfall_"
 """Column names that preparation needs for itself begin so."""
 
@@ -101,7 +100,7 @@ def _judge_landing(pipeline: Pipeline, faults: Faults) -> None:
             what,
             f"Write a relative path such as landing/{pipeline.name or 'name'}, without a slash at the end.",
         )
-    elif parts[0] in RESERVED:
+    elif parts[0] in OWN_FOLDERS:
         what = f"is below {parts[0]}/, where Landfall itself writes"
         faults.add("landing.path", what, f"Let data land elsewhere, for example in landing/{pipeline.name or 'name'}.")
     seen: dict[str, str] = {}

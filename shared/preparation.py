@@ -34,18 +34,21 @@ def request(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
     """Prepare features for ``run`` now, or after those that were asked for before it."""
     name = folder.pipeline.name
 
-    def queue(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=name)
-        if run.id in (state.preparing, *state.to_prepare):
-            return state
-        if not state.preparing:
-            return replace(state, preparing=run.id)
-        return replace(state, to_prepare=(*state.to_prepare, run.id))
-
-    state = loop.ports.ledger.update(PipelineState, name, "state", queue)
+    state = loop.ports.ledger.update(
+        PipelineState, name, "state", lambda s: in_line(s or PipelineState(pipeline=name), run.id)
+    )
     if state.preparing != run.id:
         return runs.move(loop, run, "features", "waiting", f"after {state.preparing}")
     return submit(loop, folder, run)
+
+
+def in_line(state: PipelineState, run_id: str) -> PipelineState:
+    """The state in which ``run_id`` has its turn, or a place among those that wait for it."""
+    if run_id in (state.preparing, *state.to_prepare):
+        return state
+    if not state.preparing:
+        return replace(state, preparing=run_id)
+    return replace(state, to_prepare=(*state.to_prepare, run_id))
 
 
 def submit(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
@@ -78,20 +81,21 @@ def submit(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
     return run
 
 
-def release(loop: Loop, folder: PipelineFolder, run: Run) -> None:
-    """``run`` needs no more preparation: the next one that waits has its turn."""
+def release(loop: Loop, folder: PipelineFolder, run_id: str) -> None:
+    """The run needs no more preparation: the next one that waits has its turn."""
     name = folder.pipeline.name
 
     def hand_over(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=name)
-        if state.preparing not in ("", run.id):
+        if state.preparing not in ("", run_id):
             return state
         following = state.to_prepare[0] if state.to_prepare else ""
         return replace(state, preparing=following, to_prepare=state.to_prepare[1:])
 
     state = loop.ports.ledger.update(PipelineState, name, "state", hand_over)
-    if state.preparing and state.preparing != run.id:
-        submit(loop, folder, runs.read(loop, name, state.preparing))
+    following = loop.ports.ledger.read(Run, name, state.preparing) if state.preparing else None
+    if following is not None and following.id != run_id:
+        submit(loop, folder, following)
 
 
 def settle_batches(loop: Loop, run: Run, status: str, reason: str = "") -> None:

@@ -73,20 +73,20 @@ def submit(loop: Loop, folder: PipelineFolder, run: Run) -> str:
     return f"training job {job.name} submitted on {manifest.train_rows:,} rows"
 
 
-def release(loop: Loop, folder: PipelineFolder, run: Run) -> None:
-    """``run`` trains no more: the one that waits has its turn, unless the pipeline is frozen."""
+def release(loop: Loop, folder: PipelineFolder, run_id: str) -> None:
+    """The run trains no more: the one that waits has its turn, unless the pipeline is frozen."""
     name = folder.pipeline.name
 
     def hand_over(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=name)
-        if state.training not in ("", run.id):
+        if state.training not in ("", run_id):
             return state
         if state.frozen:
             return replace(state, training="")
         return replace(state, training=state.waiting, waiting="")
 
     state = loop.ports.ledger.update(PipelineState, name, "state", hand_over)
-    if state.training and state.training != run.id:
+    if state.training and state.training != run_id:
         submit(loop, folder, runs.read(loop, name, state.training))
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from watchfiles import Change, awatch
 
+from shared.domain.landing import OWN_FOLDERS
 from shared.errors import Rejected
 from shared.ports.clock import Clock
 from shared.ports.lake import FileInfo, Lake
@@ -42,7 +43,7 @@ class LakeWatcher:
     was moved here with an old modification time gives both together. A file written over gives FlushWithClose. A
     file that the watcher has seen under another name (same inode, time and size) gives BlobRenamed; files of a
     renamed folder give one BlobRenamed each, where ADLS Gen2 sends one DirectoryRenamed. What no subscription of
-    ours asks for gives nothing: predictions/, and all of features/ but manifests.
+    ours asks for gives nothing: what the loop itself writes, but for manifests.
 
     Files that are there when it starts give nothing: reconcile finds those that nobody has seen.
     """
@@ -179,6 +180,6 @@ class LakeWatcher:
 
 
 def wanted(path: str) -> bool:
-    """True for the files that the storage subscription asks for: all but predictions and the data of features."""
+    """True for the files that the storage subscription asks for: all but the loop's own, save manifests."""
     top, *rest = path.split("/")
-    return top != "predictions" and (top != "features" or (len(rest) == 3 and rest[2] == "manifest.json"))
+    return top not in OWN_FOLDERS or (top == "features" and len(rest) == 3 and rest[2] == "manifest.json")

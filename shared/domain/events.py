@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from shared.domain.landing import OWN_FOLDERS
 from shared.domain.signals import (
     DataLanded,
     EvaluationFinished,
@@ -95,7 +96,8 @@ def storage_signal(event: Event) -> Signal | NoSignal:
 
     BlobCreated, BlobRenamed and DirectoryRenamed become :class:`DataLanded`, or :class:`FeaturesReady` when the
     file is a run's manifest and not just being created. Whether a DataLanded file is complete, is ours and
-    belongs to a pipeline is for the reaction to say. Other storage events wake nothing.
+    belongs to a pipeline is for the reaction to say. Other storage events, and what else the loop itself writes,
+    wake nothing.
     """
     if not event.type.startswith(STORAGE):
         return _unreadable("storage", event, _wrong_type(event, "a storage account"))
@@ -119,6 +121,8 @@ def storage_signal(event: Event) -> Signal | NoSignal:
     manifest = _MANIFEST.fullmatch(path)
     if manifest and api not in ("CreateFile", "SftpCreate"):
         return FeaturesReady(pipeline=manifest[1], run=manifest[2])
+    if path.split("/")[0] in OWN_FOLDERS:
+        return NoSignal(f"{path} is what the loop itself writes")
     etag = data.text("eTag").removeprefix("W/").strip('"')
     if not etag and not event.id:
         return _unreadable("storage", event, "the event has neither an eTag nor an id to know a second delivery by")

@@ -25,7 +25,7 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
     if run is None:
         return _outcome(signal, "nothing", f"a manifest arrived for {signal.run}, which is no run of this app")
     if run.stage != "features" or run.ended:
-        preparation.release(loop, folder, run)
+        preparation.release(loop, folder, run.id)
         return _outcome(signal, "nothing", f"the run is already {run.status} in stage {run.stage}")
     manifest = _manifest(loop, run)
     if isinstance(manifest, str):
@@ -51,7 +51,7 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
             features_version=manifest.table_version,
         )
         outcome = _outcome(signal, "done", training.request(loop, folder, run), *run.batches)
-    preparation.release(loop, folder, run)
+    preparation.release(loop, folder, run.id)
     return outcome
 
 

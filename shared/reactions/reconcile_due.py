@@ -57,13 +57,12 @@ def _pipeline(loop: Loop, folder: PipelineFolder) -> Iterator[str]:
 
 
 def _files(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
-    """Files that have lain in the lake for a while and are in no batch."""
+    """Files of the lake that are in no batch. The event of one that is still on its way will be a duplicate."""
     lake, landing = loop.ports.lake, folder.pipeline.landing
-    before = loop.ports.clock.now() - max(landing.complete.quiet, timedelta(seconds=10))
     for info in lake.list(f"{landing.path.rstrip('/')}/"):
         marker = landing.complete.marker
         counts = landing.format == "delta" or not ignored(info.path, "Found", info.size)
-        if info.modified > before or not counts or info.path.rsplit("/", 1)[-1] == marker:
+        if not counts or info.path.rsplit("/", 1)[-1] == marker:
             continue
         known = loop.ports.ledger.read(Landed, folder.pipeline.name, path_key(info.path))
         if known is None or known.file_etag != info.etag:
@@ -151,10 +150,13 @@ def _turns(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator
         (state.preparing, "features", preparation.release),
         (state.training, "training", training.release),
     ):
-        run = loop.ports.ledger.read(Run, state.pipeline, run_id) if run_id else None
-        if run and (run.ended or run.stage != stage) and loop.ports.clock.now() > run.updated_at + PATIENCE:
-            release(loop, folder, run)
-            yield f"the turn of {run.id} for {stage} is over"
+        if not run_id:
+            continue
+        run = loop.ports.ledger.read(Run, state.pipeline, run_id)
+        over = run is None or run.ended or run.stage != stage
+        if over and (run is None or loop.ports.clock.now() > run.updated_at + PATIENCE):
+            release(loop, folder, run_id)
+            yield f"the turn of {run_id} for {stage} is over"
     if not state.rollout:
         evaluation.next_waiting(loop, folder)
 

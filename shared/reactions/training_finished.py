@@ -19,7 +19,7 @@ def react(signal: TrainingFinished, loop: Loop) -> Outcome:
     if run is None:
         return _outcome(signal, "nothing", f"a training job ended for {signal.run}, which is no run of this app")
     if run.stage != "training" or run.ended:
-        training.release(loop, folder, run)
+        training.release(loop, folder, run.id)
         return _outcome(signal, "nothing", f"the run is already {run.status} in stage {run.stage}")
     status = loop.ports.training.status(training.job_name(run))
     if status is not None and not status.ended:
@@ -34,7 +34,7 @@ def react(signal: TrainingFinished, loop: Loop) -> Outcome:
         outcome = _outcome(signal, "failed", reason)
     else:
         outcome = _register(signal, loop, run, status.log_tail)
-    training.release(loop, folder, run)
+    training.release(loop, folder, run.id)
     return outcome
 
 

@@ -118,8 +118,13 @@ def test_a_manifest_says_that_features_are_ready_once_it_is_written() -> None:
     path = "features/churn/churn-b1/manifest.json"
     assert storage(path) == FeaturesReady(pipeline="churn", run="churn-b1")
     assert storage(path, "BlobRenamed") == FeaturesReady(pipeline="churn", run="churn-b1")
-    assert isinstance(storage(path, data={"api": "CreateFile"}), DataLanded)
+    assert isinstance(storage(path, data={"api": "CreateFile"}), NoSignal)
     assert isinstance(storage(f"x/{path}"), DataLanded)
+
+
+@pytest.mark.parametrize("folder", ["features", "models", "predictions", "scoring"])
+def test_what_the_loop_itself_writes_wakes_nothing(folder: str) -> None:
+    assert isinstance(storage(f"{folder}/churn/1/x.json"), NoSignal)
 
 
 def test_other_storage_events_wake_nothing() -> None:

@@ -122,7 +122,7 @@ def test_an_event_that_wakes_nothing_leaves_the_output_empty() -> None:
     assert out.messages() == []
 
 
-def test_reconcile_is_asked_for_once_a_minute_however_often_the_timer_ticks(world: World) -> None:
+def test_every_tick_asks_for_a_reconcile_of_its_own(world: World) -> None:
     keys = set()
     for seconds in (0, 20, 5):
         world.clock.advance(timedelta(seconds=seconds))
@@ -131,7 +131,7 @@ def test_reconcile_is_asked_for_once_a_minute_however_often_the_timer_ticks(worl
         (signal,) = (from_message(text) for text in out.messages())
         assert isinstance(signal, ReconcileDue)
         keys.add(signal.key)
-    assert keys == {"2026-01-11T01:59:00+00:00"}
+    assert len(keys) == 3
 
 
 def test_each_drift_window_is_raised_once_for_each_pipeline(world: World) -> None:

@@ -29,14 +29,14 @@ class Seen:
         with self._lock:
             return [value for called, value in self._calls if called == name]
 
-    def wait(self, name: str, count: int = 1, seconds: float = 8.0) -> list[Any]:
+    def wait(self, name: str, count: int = 1, seconds: float = 30.0) -> list[Any]:
         """The values that ``name`` was called with, once there are ``count`` of them."""
         return until(
             lambda: values if len(values := self.of(name)) >= count else None, seconds, f"{count} calls of {name}"
         )
 
 
-def until(look: Callable[[], Any], seconds: float = 8.0, what: str = "") -> Any:
+def until(look: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
     """What ``look`` returns once that is true; fails when it is not in time."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -13,8 +13,6 @@ import pytest
 from shared.domain.ledger import Batch, Landed, Run
 from tests.scenarios.living_loop import TINY_SQL, TINY_YAML, LivingLoop, eventually, tiny_rows
 
-pytestmark = pytest.mark.xdist_group("bad-days")
-
 HANG = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
