@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.endpoint_service import AzureEndpoints
+from shared.adapters.azure.model_registry import AzureModelRegistry
+from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.endpoint_service import LOADING_ATTEMPTS, LocalEndpoints
 from shared.adapters.local.model_registry import MlflowRegistry
@@ -21,6 +24,8 @@ from shared.domain.pipelines import Rollout
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.ports.endpoint_service import EndpointService, Route
 from tests.scoring.models import COLUMNS, make_registry
+from tests.standin import StandIn
+from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION
 
 ROW = [3, 70.5, "month", True, "2021-02-03T00:00:00"]
 SPEND = (("tenure", "monthly"), [[3.0, 70.5]])
@@ -55,11 +60,27 @@ class Harness:
         self.until("ready", endpoint, deployment)
 
 
-@pytest.fixture(params=["local"])
+def azure_endpoints(standin: StandIn, models: MlflowRegistry) -> AzureEndpoints:
+    """The endpoints of a workspace that has the same models and no endpoint."""
+    for name in ("customer-churn", "spend", "rule", "broken"):
+        for version in models.versions(name):
+            place = f"models/{name}/{version.version}/model"
+            standin.blobs.upload(models.model_folder(name, version.version), "azureml", place)
+            uri = f"azureml://datastores/workspaceblobstore/paths/{place}"
+            asset = {"modelUri": uri, "modelType": "mlflow_model", "flavors": {}}
+            standin.ml.assets.setdefault(("models", name, version.version), asset)
+    standin.endpoints.all.clear()
+    workspace = Workspace(SUBSCRIPTION, GROUP, NAME)
+    return AzureEndpoints(workspace, AzureModelRegistry(workspace))
+
+
+@pytest.fixture(params=["local", "azure"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path, models: MlflowRegistry) -> Iterator[Harness]:
     match request.param:
         case "local":
             yield Harness(LocalEndpoints(tmp_path, models, SystemClock()), patience=20)
+        case "azure":
+            yield Harness(azure_endpoints(request.getfixturevalue("azure"), models), patience=60)
 
 
 @pytest.fixture

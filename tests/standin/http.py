@@ -84,7 +84,7 @@ async def serve(handler: Handler, context: ssl.SSLContext, crashes: list[str]) -
                 if protocol.our_state is h11.MUST_CLOSE:
                     break
                 protocol.start_next_cycle()
-        except (Reset, h11.RemoteProtocolError, ConnectionError):
+        except (Reset, h11.RemoteProtocolError, ConnectionError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
             writer.close()

@@ -23,7 +23,7 @@ async def serve(port_of: Callable[[str], int | None], refused: list[str]) -> asy
             upstream, downstream = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await asyncio.gather(_pipe(reader, downstream), _pipe(upstream, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
             writer.close()

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from shared.settings import child_environment
+from shared.settings import ROOT, child_environment
 from tests.standin.online_endpoints import Deployment, Endpoint
 from tests.standin.work import Worker
 
@@ -44,7 +44,8 @@ for line in sys.stdin:
 class Scoring:
     """One process for all deployments, started with the first: it loads each deployment's own script and model.
 
-    The process finds no code of this repository but what a deployment brings along.
+    The package ``shared`` is the one that a deployment brings along; of this repository the process has
+    the rest, because the tests' models are pickled with functions of theirs.
     """
 
     def __init__(self, worker: Worker, folder: Path) -> None:
@@ -98,7 +99,7 @@ class Scoring:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", SERVER],
                     cwd=self._folder,
-                    env=child_environment({}),
+                    env=child_environment({"PYTHONPATH": str(ROOT)}),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

@@ -45,9 +45,10 @@ class Workspace:
             if self._client is None:
                 from azure.ai.ml import MLClient
 
-                # It prints warnings of its own experimental classes, and a line at every look at a job.
+                # It prints its experimental classes, a line at every look at a job, and each look-up that finds
+                # nothing as an error. What matters it raises.
                 for logger in filter(lambda name: name.startswith("azure.ai.ml"), logging.root.manager.loggerDict):
-                    logging.getLogger(logger).setLevel(logging.ERROR)
+                    logging.getLogger(logger).setLevel(logging.CRITICAL)
                 self._client = MLClient(
                     self.credential,
                     self._subscription,

@@ -1,0 +1,52 @@
+"""What runs in an online deployment: init() loads its model, run() answers rows.
+
+Azure ML's inference server calls both. A request is ``{"input_data": {"columns": [...], "data": [[...]]}}``;
+an answer has predictions, probabilities, classes and milliseconds. Rows that the model refuses are answered
+with ``refused`` and ``faults``, so that they differ from a deployment that is broken.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import InvalidRequest
+from shared.settings import deployed_model
+
+if TYPE_CHECKING:
+    from shared.adapters.local.served_model import ServedModel
+
+_model: ServedModel | None = None
+
+
+def init() -> None:
+    """Load the model, once for all requests. Raises whatever keeps it from being loaded."""
+    global _model
+    from shared.adapters.local.served_model import ServedModel
+
+    folder = next((path.parent for path in sorted(deployed_model().rglob("MLmodel"))), None)
+    if folder is None:
+        raise FileNotFoundError(f"there is no MLmodel below {deployed_model()}")
+    _model = ServedModel(folder)
+
+
+def run(body: str) -> dict[str, Any]:
+    """Answer one request."""
+    assert _model is not None, "init() has to come first"
+    try:
+        table = json.loads(body)["input_data"]
+        columns, rows = table["columns"], table["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        return {"refused": f"a request has input_data with columns and data: {error}", "faults": []}
+    start = time.perf_counter()
+    try:
+        values, probabilities, classes = _model.predict(columns, rows)
+    except InvalidRequest as error:
+        return {"refused": str(error), "faults": list(error.faults)}
+    return {
+        "predictions": values,
+        "probabilities": probabilities,
+        "classes": classes,
+        "milliseconds": (time.perf_counter() - start) * 1000,
+    }
