@@ -46,6 +46,19 @@ def calls_of_an_undisturbed_life(folder: Path) -> tuple[int, tuple[object, ...]]
     return 10**9 - world.fuse.left, story(world)
 
 
+def test_any_message_that_is_lost_is_made_up_for(tmp_path: Path) -> None:
+    world = World(tmp_path / "undisturbed")
+    live(world)
+    expected, sent = story(world), world.queue.sent
+    assert sent > 30
+    for lost in range(1, sent + 1, 1 + sent // 60):
+        world = World(tmp_path / f"lost{lost}")
+        world.queue.lost = lost
+        live(world)
+        assert story(world) == expected, f"after message {lost} of {sent} was lost"
+        world.close()
+
+
 @pytest.mark.parametrize("part", range(8))
 def test_a_crash_at_any_call_changes_nothing_in_the_end(tmp_path: Path, part: int) -> None:
     calls, expected = calls_of_an_undisturbed_life(tmp_path / "undisturbed")

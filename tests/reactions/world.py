@@ -73,12 +73,17 @@ class MovedClock:
 
 @dataclass
 class MemoryQueue:
-    """Messages with the time from which they are visible."""
+    """Messages with the time from which they are visible; the one numbered ``lost`` vanishes."""
 
     clock: MovedClock
     messages: list[tuple[datetime, str]] = field(default_factory=list)
+    sent: int = 0
+    lost: int = 0
 
     def send(self, signal: Signal, *, delay: timedelta = timedelta(0)) -> None:
+        self.sent += 1
+        if self.sent == self.lost:
+            return
         self.messages.append((self.clock.at + delay, signal.to_message()))
 
 
@@ -374,9 +379,7 @@ class World:
         """Deliver everything that becomes visible within a span, moving the clock along; a crash delivers again."""
         end = self.clock.at + within
         for _ in range(2000):
-            self._watch()
-            self.queue.messages += [(self.clock.at, signal.to_message()) for signal in self.services.outbox]
-            self.services.outbox.clear()
+            self.collect()
             if not self.queue.messages:
                 break
             self.queue.messages.sort(key=lambda message: message[0])
@@ -388,6 +391,13 @@ class World:
         else:
             raise AssertionError(f"the loop never rests: {self.queue.messages[:3]}")
         self.clock.at = max(self.clock.at, end)
+
+    def collect(self) -> None:
+        """Put the events that the services and the lake have raised on the queue."""
+        self._watch()
+        for signal in self.services.outbox:
+            self.queue.send(signal)
+        self.services.outbox.clear()
 
     def _watch(self) -> None:
         """The storage event of each manifest that arrives."""
