@@ -58,6 +58,7 @@ def test_an_event_is_a_cloud_event_of_the_kind_subject_id_and_data(backend: Back
     assert event["id"] == "promote-churn-3"
     assert event["source"]
     assert event["data"] == {"version": "3", "gain": 0.1}
+    assert set(event) - {"datacontenttype"} == {"specversion", "type", "subject", "id", "source", "time", "data"}
     assert datetime.fromisoformat(event["time"]) == clock.now()
 
 

@@ -40,7 +40,8 @@ class EventGridTopic:
         )
         try:
             with translated(f"publish {what} to {self._address}"):
-                self._client.send(event)
+                # Sent once, because the queue has more time to try again. The client forgets options given to it.
+                self._client.send(event, retry_total=0, connection_timeout=self._seconds, read_timeout=self._seconds)
         except (Missing, Conflict) as error:
             raise Transient(str(error)) from error
 
@@ -49,11 +50,4 @@ class EventGridTopic:
         from azure.eventgrid import EventGridPublisherClient
         from azure.identity import DefaultAzureCredential
 
-        return EventGridPublisherClient(
-            self._address,
-            DefaultAzureCredential(),
-            # Sent again by the queue, which has more time.
-            retry_total=0,
-            connection_timeout=self._seconds,
-            read_timeout=self._seconds,
-        )
+        return EventGridPublisherClient(self._address, DefaultAzureCredential())
