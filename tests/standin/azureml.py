@@ -386,7 +386,8 @@ class AzureML:
                 raise Problem(400, "UserError", f"job {name}: there is no {identifier}")
         for given in properties.get("inputs", {}).values():
             uri = given.get("uri", "")
-            if "/models/" in uri and self.asset(uri, "models") is None:
+            model = given.get("jobInputType") in ("mlflow_model", "custom_model")
+            if model and "datastores/" not in uri and self.asset(uri, "models") is None:
                 raise Problem(400, "UserError", f"job {name}: there is no model {uri}")
 
     def _job(self, job: Job) -> dict[str, Any]:
