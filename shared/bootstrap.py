@@ -36,11 +36,20 @@ def use(other: Loop | None) -> None:
 
 
 def build(settings: Settings) -> Loop:
-    """A loop of the backend that the settings name."""
+    """A loop of the backend that the settings name.
+
+    Raises :class:`~shared.errors.Refused` for azure: its adapters are not all there yet.
+    """
     from shared.catalog import Catalog
+    from shared.errors import Refused
     from shared.loop import Loop
     from shared.prediction_log import PredictionLog
 
+    if settings.backend == "azure":
+        raise Refused(
+            "the Azure backend cannot run the loop yet: feature preparation, queue, ledger and lake are still to "
+            "come; set LANDFALL_BACKEND to local"
+        )
     ports = _local(settings)
     return Loop(
         settings=settings,
