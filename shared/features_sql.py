@@ -137,7 +137,7 @@ def _source_faults(query: exp.Select) -> Iterator[Fault]:
         name = table.name.lower() if plain else table.this.sql(dialect=DIALECT)
         names.append(name)
         if name != "landed" and name not in known:
-            yield _fault(_line(table), f"reads from {table.sql(dialect=DIALECT)}", "Read from landed alone.")
+            yield _fault(line_of(table), f"reads from {table.sql(dialect=DIALECT)}", "Read from landed alone.")
     if "landed" not in names:
         yield _fault(None, "does not read from landed", "Write SELECT … FROM landed.")
 
@@ -147,11 +147,11 @@ def _repeatable_faults(query: exp.Select) -> Iterator[Fault]:
 
     for node in query.walk():
         if isinstance(node, exp.TableSample):
-            yield _fault(_line(node), "takes a sample, other rows each time", "Filter by a hash of the key instead.")
+            yield _fault(line_of(node), "takes a sample, other rows each time", "Filter by a hash of the key instead.")
         name = node.name.lower() if isinstance(node, exp.Anonymous) else ""
         if name in _NOT_REPEATABLE or type(node).__name__ in _NOT_REPEATABLE_NODES:
             what = f"uses {node.sql(dialect=DIALECT).lower()}, which gives another result each time"
-            yield _fault(_line(node), what, "Use landed columns only, for example a timestamp that lands.")
+            yield _fault(line_of(node), what, "Use landed columns only, for example a timestamp that lands.")
 
 
 def _column_faults(query: exp.Select, landed: Mapping[str, str]) -> Iterator[Fault]:
@@ -169,7 +169,7 @@ def _column_faults(query: exp.Select, landed: Mapping[str, str]) -> Iterator[Fau
         seen.add(name.lower())
         near = difflib.get_close_matches(name, landed, n=1)
         cure = f"Did you mean {near[0]}?" if near else f"The landed columns are {', '.join(landed)}."
-        yield _fault(_line(column), f"there is no landed column {name}", cure)
+        yield _fault(line_of(column), f"there is no landed column {name}", cure)
 
 
 def _is_row_wise(query: exp.Select) -> bool:
@@ -214,7 +214,7 @@ def _without(projection: exp.Expr, names: list[str]) -> exp.Expr:
     return projection
 
 
-def _line(node: exp.Expr) -> int | None:
+def line_of(node: exp.Expr) -> int | None:
     """The line of the first word of ``node``; functions carry none of their own, so what is near says it."""
     place: exp.Expr | None = node
     while place is not None:

@@ -1,0 +1,1 @@
+"""features.sql for Spark: a translation that is proven, construct by construct, to give what DuckDB gives."""
