@@ -25,6 +25,7 @@ from shared.domain.gate import Evaluation, Predictions, compare
 from shared.domain.metrics import REGRESSION
 from shared.domain.pipelines import Gate, Pipeline
 from shared.domain.records import from_record, to_record
+from shared.jobs import openmp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +111,8 @@ def _ask(name: str, folder: Path, inputs: pd.DataFrame, problems: list[str]) -> 
     """Load a model and let it predict; what goes wrong is added to ``problems``, with its traceback in the log."""
     try:
         predict, columns = _load(folder)
+        # As a deployment answers: the latency would be another one with a team of threads.
+        openmp.alone()
         missing = [column for column in columns if column not in inputs]
         if missing:
             problems.append(f"{name}: needs columns that the held-out rows do not have: {', '.join(missing)}")

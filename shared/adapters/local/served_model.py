@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.errors import InvalidRequest
+from shared.jobs import openmp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,7 @@ class ServedModel:
         self._doubles = pd.Index(self.columns) if self._dtypes and set(self._dtypes) == {"float64"} else None
         self._predict: Callable[[Any], tuple[Any, Any]]
         self.classes: list[Any] | None = None
+        self._threads = threading.local()
         if "sklearn" in meta.flavors:
             import mlflow.sklearn
 
@@ -59,6 +62,10 @@ class ServedModel:
         ``columns`` may be in any order; None is a missing value. Raises InvalidRequest when a column
         of the signature is missing, a value does not fit its type, or the model refuses the rows.
         """
+        # Who asks by rows asks for a few, and not alone: a table of many is a frame.
+        if not hasattr(self._threads, "alone"):
+            openmp.alone()
+            self._threads.alone = True
         return self.predict_frame(self._frame(columns, rows))
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
