@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes up to a minute")
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     with local_spark() as session:
