@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.local.column_types import SQL_TYPES, quote, text, typed
 from shared.adapters.local.model_registry import read_signature
-from shared.adapters.local.served_model import ServedModel
 from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import DIALECT, analyse, parse, scoring_sql
+from shared.jobs.served_model import ServedModel
 from shared.ports.feature_engine import Manifest
 from shared.ports.model_registry import SignatureColumn
 

@@ -15,7 +15,7 @@ from shared.errors import InvalidRequest
 from shared.settings import deployed_model
 
 if TYPE_CHECKING:
-    from shared.adapters.local.served_model import ServedModel
+    from shared.jobs.served_model import ServedModel
 
 _model: ServedModel | None = None
 
@@ -23,7 +23,7 @@ _model: ServedModel | None = None
 def init() -> None:
     """Load the model, once for all requests. Raises whatever keeps it from being loaded."""
     global _model
-    from shared.adapters.local.served_model import ServedModel
+    from shared.jobs.served_model import ServedModel
 
     folder = next((path.parent for path in sorted(deployed_model().rglob("MLmodel"))), None)
     if folder is None:

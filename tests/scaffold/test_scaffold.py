@@ -179,7 +179,7 @@ def test_a_nasty_table_becomes_a_pipeline_that_prepares_and_trains(tmp_path: Pat
     printed, model = train(tmp_path, made, manifest, lake)
     assert "roc_auc: 1.0000" in printed  # gift tells it all, as was warned
 
-    from shared.adapters.local.served_model import ServedModel
+    from shared.jobs.served_model import ServedModel
 
     served = ServedModel(model)
     assert served.columns == tuple(manifest.columns)

@@ -7,7 +7,7 @@ import threading
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from shared.adapters.local.served_model import ServedModel
+from shared.jobs.served_model import ServedModel
 
 
 @pytest.fixture(scope="module")

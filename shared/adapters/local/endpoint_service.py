@@ -15,10 +15,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from shared.adapters.local.served_model import ServedModel
 from shared.adapters.local.whole_file import write_whole
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
+from shared.jobs.served_model import ServedModel
 from shared.ports.clock import Clock
 from shared.ports.endpoint_service import Answer, Deployment, Route
 
