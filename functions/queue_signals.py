@@ -15,4 +15,4 @@ def queue_signals(message: func.QueueMessage) -> None:
     """Handle one signal. It raises when the queue must deliver the message again."""
     from shared import bootstrap, reactions
 
-    reactions.handle(message.get_body().decode(), bootstrap.loop())
+    reactions.handle(message.get_body().decode(), bootstrap.loop(), message.id or "")

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from landfall.show import coloured, console, when
+from shared.claims import SETTLED
 from shared.domain.ledger import Batch, Claim, Landed, Run, path_key
 from shared.domain.signals import DataLanded, Signal
 from shared.loop import Loop
 from shared.ports.lake import FileInfo
-from shared.reactions import SETTLED
 
 POLL_SECONDS = 0.1
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 from shared import preparation, runs
 from shared.catalog import PipelineFolder
-from shared.domain.ledger import Run, Version
+from shared.domain.ledger import PipelineState, Run, Version
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
 from shared.loop import Loop
@@ -16,6 +17,8 @@ from shared.ports.training_service import CommandJob
 from shared.settings import ROOT
 
 OUTPUT = "evaluation"
+OPEN = ("registered", "evaluating", "waiting")
+"""Statuses of a version that the loop has something to do for."""
 TIMEOUT = timedelta(hours=1)
 
 
@@ -40,43 +43,110 @@ def read_version(loop: Loop, pipeline: str, version: str) -> Version:
     return entry
 
 
-def change_version(loop: Loop, version: Version, **changes: object) -> Version:
-    """Set fields of a version's entry whatever they were."""
-    return loop.ports.ledger.update(
-        Version,
-        version.pipeline,
-        version.version,
-        lambda v: replace(v or version, **changes),  # type: ignore[arg-type]
-    )
+def enter(loop: Loop, version: Version) -> Version:
+    """The version's entry in the ledger, made when there is none."""
+    _list(loop, version)
+    entered = loop.ports.ledger.update(Version, version.pipeline, version.version, lambda present: present or version)
+    if entered.status not in OPEN:
+        unlist(loop, entered)
+    return entered
+
+
+def change_version(
+    loop: Loop, version: Version, *, only_if: Callable[[Version], bool] = lambda present: True, **changes: object
+) -> Version:
+    """Set fields of a version's entry; it stays as it is when ``only_if`` is false."""
+
+    def change(present: Version | None) -> Version:
+        present = present or version
+        return replace(present, **changes) if only_if(present) else present  # type: ignore[arg-type]
+
+    if changes.get("status") in OPEN:
+        _list(loop, version)
+    changed = loop.ports.ledger.update(Version, version.pipeline, version.version, change)
+    if changed.status not in OPEN:
+        unlist(loop, changed)
+    return changed
+
+
+def unlist(loop: Loop, version: Version) -> None:
+    """Take a version that waits for nothing more off the list of open ones."""
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=version.pipeline)
+        return replace(state, open_versions=tuple(v for v in state.open_versions if v != version.version))
+
+    loop.ports.ledger.update(PipelineState, version.pipeline, "state", change)
+
+
+def _list(loop: Loop, version: Version) -> None:
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=version.pipeline)
+        listed = version.version in state.open_versions
+        return state if listed else replace(state, open_versions=(*state.open_versions, version.version))
+
+    loop.ports.ledger.update(PipelineState, version.pipeline, "state", change)
 
 
 def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
     """Submit the evaluation of a version against the present champion, or let it wait while a rollout is under way.
 
-    Older versions that wait are superseded: the newest is what the data say now. Returns what was
-    done, in words. Raises Rejected when there are no prepared features to evaluate on.
+    Returns what was done, in words. A version that cannot be evaluated, for one because there are no
+    prepared features to evaluate it on, is rejected.
     """
-    pipeline = folder.pipeline
-    state = runs.state_of(loop, pipeline.name)
-    run = loop.ports.ledger.read(Run, pipeline.name, version.run) if version.run else None
-    if state.rollout:
-        change_version(loop, version, status="waiting")
+    name = folder.pipeline.name
+    run = loop.ports.ledger.read(Run, name, version.run) if version.run else None
+    rollout = runs.state_of(loop, name).rollout
+    if rollout:
+        version = change_version(loop, version, only_if=_as(version), status="waiting")
+        if version.status != "waiting":
+            return f"version {version.version} is already {version.status}"
         if run:
-            runs.move(loop, run, "evaluation", "waiting", f"until rollout {state.rollout} has ended")
-        return f"waits until rollout {state.rollout} has ended"
+            runs.move(loop, run, "evaluation", "waiting", f"until rollout {rollout} has ended")
+        # It may have ended before this version was seen to wait.
+        if runs.state_of(loop, name).rollout:
+            return f"waits until rollout {rollout} has ended"
+    champion = runs.state_of(loop, name).champion
+    try:
+        job, rows = _job(loop, folder, version, champion)
+        # Entered first: the job may end, and say so, before this process has come any further.
+        changed = change_version(loop, version, only_if=_as(version), status="evaluating", job=job.name)
+        if (changed.status, changed.job) != ("evaluating", job.name):
+            return f"version {version.version} is already {changed.status}"
+        against = f"champion {champion}" if champion else "the gate's floors (there is no champion yet)"
+        if run:
+            runs.move(loop, run, "evaluation", "running", f"version {version.version} against {against}", job=job.name)
+        loop.ports.training.submit(job)
+    except Rejected as error:
+        reason = f"version {version.version} cannot be evaluated: {error}"
+        if run:
+            runs.end(loop, run, "failed", reason)
+        change_version(loop, version, status="rejected")
+        return reason
+    return f"version {version.version} is measured against {against} on {rows:,} held-out rows"
+
+
+def _as(version: Version) -> Callable[[Version], bool]:
+    """Whether nobody else has gone on with the version since it was read."""
+    return lambda present: (present.status, present.job) == (version.status, version.job)
+
+
+def _job(loop: Loop, folder: PipelineFolder, version: Version, champion: str) -> tuple[CommandJob, int]:
+    """The evaluation job, and how many held-out rows it works on."""
+    pipeline = folder.pipeline
     manifest = preparation.read_manifest(loop, _features(loop, version))
-    lake = loop.ports.lake
-    lake.write(artifact(version, "pipeline.json"), json.dumps(to_record(pipeline)).encode())
+    settings = artifact(version, "pipeline.json")
+    loop.ports.lake.write(settings, json.dumps(to_record(pipeline)).encode())
     inputs = {
         "challenger": f"model:{pipeline.name}:{version.version}",
         "test": manifest.test,
-        "pipeline": artifact(version, "pipeline.json"),
+        "pipeline": settings,
     }
-    if state.champion and state.champion != version.version:
-        inputs["champion"] = f"model:{pipeline.name}:{state.champion}"
+    if champion and champion != version.version:
+        inputs["champion"] = f"model:{pipeline.name}:{champion}"
     arguments = " ".join(f"--{name} ${{{{inputs.{name}}}}}" for name in inputs)
     job = CommandJob(
-        name=job_name(version, state.champion),
+        name=job_name(version, champion),
         experiment=pipeline.name,
         code=ROOT,
         command=f"python -m shared.jobs.evaluate {arguments} --output ${{{{outputs.{OUTPUT}}}}}",
@@ -93,26 +163,20 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
             "landfall.version": version.version,
         },
     )
-    # Entered first: the job may end, and say so, before this process has come any further.
-    change_version(loop, version, status="evaluating", job=job.name)
-    against = f"champion {state.champion}" if state.champion else "the gate's floors (there is no champion yet)"
-    if run:
-        runs.move(loop, run, "evaluation", "running", f"version {version.version} against {against}", job=job.name)
-    loop.ports.training.submit(job)
-    return f"version {version.version} is measured against {against} on {manifest.test_rows:,} held-out rows"
+    return job, manifest.test_rows
 
 
 def next_waiting(loop: Loop, folder: PipelineFolder) -> None:
     """A rollout has ended: evaluate the newest version that waits, supersede the older ones."""
-    waiting = sorted(
-        (v for v in loop.ports.ledger.list(Version, folder.pipeline.name) if v.status == "waiting"),
-        key=lambda v: int(v.version),
-    )
+    name = folder.pipeline.name
+    listed = runs.state_of(loop, name).open_versions
+    found = (loop.ports.ledger.read(Version, name, version) for version in sorted(listed, key=int))
+    waiting = [version for version in found if version and version.status == "waiting"]
     for older in waiting[:-1]:
-        change_version(loop, older, status="superseded")
         if older.run:
             reason = f"version {waiting[-1].version} is newer and is evaluated in its place"
-            runs.end(loop, runs.read(loop, folder.pipeline.name, older.run), "superseded", reason)
+            runs.end(loop, runs.read(loop, name, older.run), "superseded", reason)
+        change_version(loop, older, status="superseded")
     if waiting:
         begin(loop, folder, waiting[-1])
 

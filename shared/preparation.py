@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from shared.catalog import PipelineFolder
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.records import from_record, to_record
-from shared.errors import Missing
+from shared.errors import Missing, Rejected
 from shared.loop import Loop
 from shared.ports.feature_engine import FeaturesJob, Manifest
 
@@ -21,8 +21,16 @@ UNPREPARED = ("closed", "failed")
 
 
 def read_manifest(loop: Loop, folder: str) -> Manifest:
-    """The manifest in a run's features folder. Raises Missing when it is not there (yet)."""
-    return from_record(Manifest, json.loads(loop.ports.lake.read(f"{folder}/manifest.json")))
+    """The manifest in a run's features folder.
+
+    Raises Missing when it is not there (yet), Rejected when it is none, whoever wrote it.
+    """
+    path = f"{folder}/manifest.json"
+    text = loop.ports.lake.read(path)
+    try:
+        return from_record(Manifest, json.loads(text))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Rejected(f"{path} is no manifest ({error!r}): only the features job may write there") from error
 
 
 def job_name(run: Run) -> str:
@@ -33,13 +41,14 @@ def job_name(run: Run) -> str:
 def request(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
     """Prepare features for ``run`` now, or after those that were asked for before it."""
     name = folder.pipeline.name
-
     state = loop.ports.ledger.update(
         PipelineState, name, "state", lambda s: in_line(s or PipelineState(pipeline=name), run.id)
     )
-    if state.preparing != run.id:
-        return runs.move(loop, run, "features", "waiting", f"after {state.preparing}")
-    return submit(loop, folder, run)
+    if state.preparing == run.id:
+        _go_on(loop, folder, state)
+        return runs.read(loop, name, run.id)
+    # Not when it has had its turn meanwhile.
+    return runs.move(loop, run, "features", "waiting", f"after {state.preparing}", only_if=lambda r: not r.job)
 
 
 def in_line(state: PipelineState, run_id: str) -> PipelineState:
@@ -51,63 +60,107 @@ def in_line(state: PipelineState, run_id: str) -> PipelineState:
     return replace(state, to_prepare=(*state.to_prepare, run_id))
 
 
-def submit(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
-    """Submit the features job of the run whose turn it is. The same run submits the same job."""
-    pipeline = folder.pipeline
-    batches = list(loop.ports.ledger.list(Batch, pipeline.name))
-    earlier = _files(b for b in batches if b.status == "accepted")
-    fresh = [b for b in batches if b.id in run.batches or b.status in UNPREPARED]
-    files = _files(fresh)
-    fingerprint = _fingerprint(folder, files, earlier)
-    run = runs.move(loop, run, "features", "running", batches=tuple(b.id for b in fresh), job=job_name(run))
-    if _reuse(loop, run, fingerprint):
-        return run
-    now = loop.ports.clock.now()
-    waited = max((now - b.opened_at for b in fresh), default=timedelta(0))
-    short_allowed = fresh and run.cause == "landing" and waited < pipeline.landing.complete.max_wait
-    loop.ports.features.submit(
-        FeaturesJob(
-            name=job_name(run),
-            pipeline=pipeline,
-            run=run.id,
-            sql=folder.sql,
-            files=files,
-            earlier=earlier,
-            fingerprint=fingerprint,
-            output=run.features,
-            min_rows=pipeline.landing.complete.min_rows if short_allowed else 0,
-        )
-    )
-    return run
-
-
 def release(loop: Loop, folder: PipelineFolder, run_id: str) -> None:
     """The run needs no more preparation: the next one that waits has its turn."""
+    _go_on(loop, folder, _hand_over(loop, folder, run_id), passed=run_id)
+
+
+def _hand_over(loop: Loop, folder: PipelineFolder, run_id: str) -> PipelineState:
     name = folder.pipeline.name
 
-    def hand_over(state: PipelineState | None) -> PipelineState:
+    def change(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=name)
         if state.preparing not in ("", run_id):
             return state
         following = state.to_prepare[0] if state.to_prepare else ""
         return replace(state, preparing=following, to_prepare=state.to_prepare[1:])
 
-    state = loop.ports.ledger.update(PipelineState, name, "state", hand_over)
-    following = loop.ports.ledger.read(Run, name, state.preparing) if state.preparing else None
-    if following is not None and following.id != run_id:
-        submit(loop, folder, following)
+    return loop.ports.ledger.update(PipelineState, name, "state", change)
 
 
-def settle_batches(loop: Loop, run: Run, status: str, reason: str = "") -> None:
-    """Say of all batches of the run what became of them: accepted, rejected, failed or carried."""
+def _go_on(loop: Loop, folder: PipelineFolder, state: PipelineState, passed: str = "") -> None:
+    """Submit for the run whose turn it is; one that needs no job gives its turn on at once."""
+    while state.preparing not in ("", passed):
+        run = loop.ports.ledger.read(Run, folder.pipeline.name, state.preparing)
+        # Its entry may be written only after its place in the line.
+        if run is None or _submit(loop, folder, run):
+            return
+        passed = run.id
+        state = _hand_over(loop, folder, run.id)
+
+
+def _submit(loop: Loop, folder: PipelineFolder, run: Run) -> bool:
+    """Submit the run's features job, the same however often; False when the run needs none any more."""
+    pipeline = folder.pipeline
+    if not run.job and run.cause == "landing":
+        own = _batches(loop, run)
+        if not any(batch.status in UNPREPARED for batch in own):
+            reason = f"its files went with run {own[0].run}"
+            run = runs.end(loop, run, "superseded", reason, only_if=lambda r: not r.job)
+    batches = list(loop.ports.ledger.list(Batch, pipeline.name))
+    # What a job works on is entered before it is submitted: what lands later is not part of it.
+    run = runs.move(
+        loop,
+        run,
+        "features",
+        "running",
+        only_if=lambda r: r.stage == "features" and not r.job,
+        batches=tuple(b.id for b in batches if b.status in UNPREPARED),
+        job=job_name(run),
+    )
+    if run.ended or run.stage != "features":
+        return False
+    fresh = _batches(loop, run)
+    files = _files(fresh)
+    earlier = _files(b for b in batches if b.status == "accepted" and b.id not in run.batches)
+    fingerprint = _fingerprint(folder, files, earlier)
+    if _reuse(loop, run, fingerprint):
+        return True
+    now = loop.ports.clock.now()
+    waited = max((now - b.opened_at for b in fresh), default=timedelta(0))
+    short_allowed = fresh and run.cause == "landing" and waited < pipeline.landing.complete.max_wait
+    job = FeaturesJob(
+        name=job_name(run),
+        pipeline=pipeline,
+        run=run.id,
+        sql=folder.sql,
+        files=files,
+        earlier=earlier,
+        fingerprint=fingerprint,
+        output=run.features,
+        min_rows=pipeline.landing.complete.min_rows if short_allowed else 0,
+    )
+    try:
+        loop.ports.features.submit(job)
+    except Rejected as error:
+        fail(loop, run, f"the features job cannot run: {error}")
+        return False
+    return True
+
+
+def fail(loop: Loop, run: Run, reason: str) -> None:
+    """The run ends; its batches are prepared again with the next one."""
+    settle_batches(loop, run, "failed", reason)
+    runs.end(loop, run, "failed", reason)
+
+
+def settle_batches(
+    loop: Loop, run: Run, status: str, reason: str = "", *, batches: Collection[str] | None = None
+) -> None:
+    """Say of the run's batches (of ``batches`` alone) what became of them: accepted, rejected, failed or carried."""
 
     def settle(batch: Batch | None) -> Batch:
         if batch is None:
             raise Missing(f"run {run.id} names a batch that the ledger of {run.pipeline} does not have")
         return replace(batch, status=status, reason=reason, run=run.id)
 
-    for batch_id in run.batches:
+    for batch_id in run.batches if batches is None else batches:
         loop.ports.ledger.update(Batch, run.pipeline, batch_id, settle)
+
+
+def _batches(loop: Loop, run: Run) -> list[Batch]:
+    found = (loop.ports.ledger.read(Batch, run.pipeline, batch_id) for batch_id in run.batches)
+    return [batch for batch in found if batch is not None]
 
 
 def _reuse(loop: Loop, run: Run, fingerprint: str) -> bool:

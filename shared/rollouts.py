@@ -12,29 +12,45 @@ from shared.domain import rollout
 from shared.domain.drift import Profile
 from shared.domain.ledger import PipelineState, RolloutState, Version
 from shared.domain.records import from_record
-from shared.domain.rollout import Seen, deployment_name
+from shared.domain.rollout import Seen, deployment_name, roll_back
 from shared.domain.signals import RolloutDue
-from shared.errors import Conflict, LandfallError, Missing, Transient
+from shared.errors import Conflict, LandfallError, Missing, Rejected, Transient
 from shared.loop import Loop
 
 LONGEST_DELAY = timedelta(days=6)
 
 
-def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, by: str = "") -> str:
-    """Start to move traffic to a version, or say which rollout it waits for. Returns what was done, in words.
+def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str) -> str:
+    """Start to move traffic to a version. Returns what was done, in words.
 
-    A rollback or a pin goes to 100 % at once; a first version, too: there is nobody to share with.
+    A rollback or a pin goes to 100 % at once; a first version, too: there is nobody to share with. While another
+    rollout is under way, a version of the gate or of an approval waits, to be measured against its outcome.
+    Raises Rejected when a rollback or a pin meets another rollout.
     """
     pipeline = folder.pipeline
-    state = runs.state_of(loop, pipeline.name)
-    at_once = cause in ("rollback", "pin")
+
+    def take(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=pipeline.name)
+        if state.rollout:
+            return state
+        number = state.rollouts + 1
+        rollout_id = f"{pipeline.name}-r{number:06d}-v{version.version}"
+        return replace(state, rollouts=number, rollout=rollout_id, active_rollouts=(*state.active_rollouts, rollout_id))
+
+    state = loop.ports.ledger.update(PipelineState, pipeline.name, "state", take)
+    if not state.rollout.endswith(f"-v{version.version}"):
+        if cause in ("gate", "approval"):
+            return evaluation.begin(loop, folder, version)
+        raise Rejected(
+            f"rollout {state.rollout} is under way: turn it round with landfall rollback {pipeline.name}, "
+            "or try again when it has ended"
+        )
     champion = state.champion if state.champion != version.version else ""
-    alone = at_once or not champion
+    alone = cause in ("rollback", "pin") or not champion
     now = loop.ports.clock.now()
-    number = sum(1 for _ in loop.ports.ledger.list(RolloutState, pipeline.name)) + 1
     plan = RolloutState(
         pipeline=pipeline.name,
-        id=f"{pipeline.name}-r{number:06d}-v{version.version}",
+        id=state.rollout,
         endpoint=pipeline.endpoint,
         challenger=version.version,
         champion=champion,
@@ -47,24 +63,47 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, b
         next_at=now,
         run=version.run if cause in ("gate", "approval") else "",
     )
-
-    def take(present: PipelineState | None) -> PipelineState:
-        present = present or PipelineState(pipeline=pipeline.name)
-        return present if present.rollout else replace(present, rollout=plan.id)
-
-    taken = loop.ports.ledger.update(PipelineState, pipeline.name, "state", take).rollout
-    existing = loop.ports.ledger.read(RolloutState, pipeline.name, taken)
-    if existing is None:
-        existing = loop.ports.ledger.insert(replace(plan, id=taken))
-    if existing.challenger != version.version:
-        evaluation.change_version(loop, version, status="waiting")
-        return f"waits until rollout {taken} has ended"
+    plan = loop.ports.ledger.update(RolloutState, pipeline.name, plan.id, lambda present: present or plan)
     evaluation.change_version(loop, version, status="rolling_out")
-    if existing.run:
-        runs.move(loop, runs.read(loop, pipeline.name, existing.run), "rollout", "running", f"rollout {taken}")
-    loop.ports.queue.send(RolloutDue(pipeline=pipeline.name, rollout=taken, wake=existing.wake))
-    percent = " → ".join(f"{step}" for step in existing.steps)
-    return f"rollout {taken} begins ({percent} %)"
+    if plan.run:
+        runs.move(loop, runs.read(loop, pipeline.name, plan.run), "rollout", "running", f"rollout {plan.id}")
+    loop.ports.queue.send(RolloutDue(pipeline=pipeline.name, rollout=plan.id, wake=plan.wake))
+    percent = " → ".join(f"{step}" for step in plan.steps)
+    return f"rollout {plan.id} begins ({percent} %)"
+
+
+def turn_round(loop: Loop, rollout: RolloutState, reason: str) -> RolloutState:
+    """Let a rollout go back to its champion, if it still can: then its phase is rolling_back."""
+
+    def change(present: RolloutState | None) -> RolloutState:
+        turned = roll_back(present or rollout, reason)
+        return turned if turned == present else replace(turned, wake=turned.wake + 1)
+
+    turned = loop.ports.ledger.update(RolloutState, rollout.pipeline, rollout.id, change)
+    if turned.phase == "rolling_back":
+        loop.ports.queue.send(RolloutDue(pipeline=turned.pipeline, rollout=turned.id, wake=turned.wake))
+    return turned
+
+
+def held(state: PipelineState, rollout: RolloutState) -> bool:
+    """True when a freeze holds the rollout where it is: one that goes back, or that a person asked for, goes on."""
+    return state.frozen and rollout.cause in ("gate", "approval") and rollout.phase != "rolling_back"
+
+
+def wake(loop: Loop, rollout: RolloutState) -> None:
+    """After a freeze: let the rollout go on. Its wake is a new one: the last may be handled already, for nothing."""
+    woken = loop.ports.ledger.update(
+        RolloutState, rollout.pipeline, rollout.id, lambda r: replace(r or rollout, wake=(r or rollout).wake + 1)
+    )
+    loop.ports.queue.send(RolloutDue(pipeline=woken.pipeline, rollout=woken.id, wake=woken.wake))
+
+
+def active(loop: Loop, pipeline: str) -> list[RolloutState]:
+    """The rollouts that have not ended, with those that keep the previous deployment warm."""
+    found = (
+        loop.ports.ledger.read(RolloutState, pipeline, name) for name in runs.state_of(loop, pipeline).active_rollouts
+    )
+    return [rollout for rollout in found if rollout]
 
 
 def advance(loop: Loop, folder: PipelineFolder, state: RolloutState) -> tuple[RolloutState, list[str]]:
@@ -75,9 +114,13 @@ def advance(loop: Loop, folder: PipelineFolder, state: RolloutState) -> tuple[Ro
     said: list[str] = []
     while True:
         now = loop.ports.clock.now()
-        move = rollout.next_move(state, _look(loop, folder, state), folder.pipeline.rollout, now)
-        for action in move.actions:
-            _do(loop, folder, state, action)
+        try:
+            move = rollout.next_move(state, _look(loop, folder, state), folder.pipeline.rollout, now)
+            said += [note for action in move.actions if (note := _do(loop, folder, state, action))]
+        except Transient as error:
+            move = rollout.waits(state, str(error), now)
+        except Rejected as error:
+            move = rollout.refused(state, str(error))
         if move.note:
             said.append(move.note)
         if move.state.phase != state.phase:
@@ -91,10 +134,21 @@ def advance(loop: Loop, folder: PipelineFolder, state: RolloutState) -> tuple[Ro
         except Conflict as error:
             raise Transient(f"rollout {state.id} was changed by somebody else; looking again") from error
         if again is None:
+            forget(loop, state)
             return state, said
         if again > timedelta(0):
             loop.ports.queue.send(RolloutDue(pipeline=state.pipeline, rollout=state.id, wake=state.wake), delay=again)
             return state, said
+
+
+def forget(loop: Loop, rollout: RolloutState) -> None:
+    """Take a rollout that has ended off the list of active ones."""
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=rollout.pipeline)
+        return replace(state, active_rollouts=tuple(r for r in state.active_rollouts if r != rollout.id))
+
+    loop.ports.ledger.update(PipelineState, rollout.pipeline, "state", change)
 
 
 def _look(loop: Loop, folder: PipelineFolder, state: RolloutState) -> Seen:
@@ -110,8 +164,9 @@ def _look(loop: Loop, folder: PipelineFolder, state: RolloutState) -> Seen:
     return seen
 
 
-def _smoke(loop: Loop, state: RolloutState) -> str:
-    """Empty when the deployment answers a few held-out rows as the evaluated model did, else what is wrong."""
+def _smoke(loop: Loop, state: RolloutState) -> str | None:
+    """Empty when the deployment answers a few held-out rows as the evaluated model did, else what is wrong; None when
+    it does not answer yet."""
     path = f"models/{state.pipeline}/{state.challenger}/smoke.json"
     try:
         expected = json.loads(loop.ports.lake.read(path))
@@ -122,7 +177,7 @@ def _smoke(loop: Loop, state: RolloutState) -> str:
             state.endpoint, expected["columns"], expected["rows"], deployment=deployment_name(state.challenger)
         )
     except Transient:
-        raise
+        return None
     except LandfallError as error:
         return str(error)
     for row, (got, wanted) in enumerate(zip(answer.predictions, expected["predictions"], strict=True), start=1):
@@ -139,7 +194,8 @@ def _prediction_profile(loop: Loop, state: RolloutState) -> Profile | None:
     return from_record(Profile, json.loads(loop.ports.lake.read(path)))
 
 
-def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout.Action) -> None:
+def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout.Action) -> str:
+    """Do one thing on the endpoint; what has to be said about it, if anything."""
     endpoints = loop.ports.endpoints
     if action.do == "deploy":
         endpoints.ensure(state.endpoint)
@@ -153,7 +209,12 @@ def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout
     elif action.do == "shift":
         endpoints.set_traffic(state.endpoint, action.traffic)
     elif action.deployment not in _in_use(loop, state):
-        endpoints.remove(state.endpoint, action.deployment)
+        try:
+            endpoints.remove(state.endpoint, action.deployment)
+        except Rejected as error:
+            # It costs money, but it serves nobody: no reason to hold up what comes next.
+            return f"deployment {action.deployment} is left: {error}"
+    return ""
 
 
 def _in_use(loop: Loop, state: RolloutState) -> set[str]:
@@ -170,16 +231,31 @@ def _note_traffic(loop: Loop, state: RolloutState) -> None:
     runs.change_state(loop, state.pipeline, traffic=loop.ports.endpoints.traffic(state.endpoint))
 
 
-def _effects(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
-    if state.phase == "promoted":
-        _promote(loop, folder, state)
-    elif state.phase in ("rolled_back", "failed"):
-        status = "rolled_back" if state.phase == "rolled_back" else "rejected"
-        _finish(loop, state, status, "rolled_back" if state.champion else "failed")
-    else:
+def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
+    """What the outcome of a rollout means for others, done again after a crash while it is still the one rollout."""
+    if rollout.phase not in ("promoted", "rolled_back", "failed"):
         return
-    runs.change_state(loop, state.pipeline, rollout="")
-    evaluation.next_waiting(loop, folder)
+    state = runs.state_of(loop, rollout.pipeline)
+    if state.rollout == rollout.id:
+        if rollout.phase == "promoted":
+            _promote(loop, folder, rollout)
+        else:
+            _finish(loop, rollout)
+        state = _change_while_rolling(loop, rollout, rollout="")
+    if state.rollout:
+        return
+    if state.pinned not in ("", state.champion, rollout.challenger):
+        begin(loop, folder, evaluation.read_version(loop, rollout.pipeline, state.pinned), cause="pin")
+    else:
+        evaluation.next_waiting(loop, folder)
+
+
+def _change_while_rolling(loop: Loop, rollout: RolloutState, /, **changes: object) -> PipelineState:
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=rollout.pipeline)
+        return replace(state, **changes) if state.rollout == rollout.id else state  # type: ignore[arg-type]
+
+    return loop.ports.ledger.update(PipelineState, rollout.pipeline, "state", change)
 
 
 def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
@@ -191,7 +267,7 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
         changes["previous"] = state.champion
         former = evaluation.read_version(loop, state.pipeline, state.champion)
         evaluation.change_version(loop, former, status="rolled_back" if state.cause == "rollback" else "retired")
-    runs.change_state(loop, state.pipeline, **changes)
+    _change_while_rolling(loop, state, **changes)
     loop.ports.registry.set_alias(state.pipeline, "champion", state.challenger)
     evaluation.change_version(loop, version, status="champion")
     reason = f"version {state.challenger} is the champion"
@@ -211,11 +287,12 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     )
 
 
-def _finish(loop: Loop, state: RolloutState, version_status: str, run_status: str) -> None:
+def _finish(loop: Loop, state: RolloutState) -> None:
     version = evaluation.read_version(loop, state.pipeline, state.challenger)
-    evaluation.change_version(loop, version, status=version_status)
+    evaluation.change_version(loop, version, status="rolled_back" if state.phase == "rolled_back" else "rejected")
     if state.run:
-        runs.end(loop, runs.read(loop, state.pipeline, state.run), run_status, state.reason)
+        ended = "rolled_back" if state.champion else "failed"
+        runs.end(loop, runs.read(loop, state.pipeline, state.run), ended, state.reason)
     loop.ports.events.publish(
         "RolloutStopped",
         f"{state.pipeline}:{state.challenger}",

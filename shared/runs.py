@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -31,11 +31,12 @@ class Outcome:
 
 
 def decide(loop: Loop, outcome: Outcome, *, at: datetime, signal: str = "", by: str = "") -> Decision:
-    """Write an outcome into the audit. The same outcome of the same signal at the same time is written once.
+    """Write an outcome into the audit, once for the same signal (without one: the same words) at the same time.
 
+    Returns the decision that stands: the first one, when a signal is handled again after a crash.
     Decisions sort newest first in the ledger's key order.
     """
-    digest = hashlib.sha256(f"{signal}|{outcome.what}|{outcome.reason}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256((signal or f"{outcome.what}|{outcome.reason}").encode()).hexdigest()[:12]
     decision = Decision(
         pipeline=outcome.pipeline or NOWHERE,
         id=f"{10**16 - round(at.timestamp() * 1e6):016d}-{digest}",
@@ -50,7 +51,7 @@ def decide(loop: Loop, outcome: Outcome, *, at: datetime, signal: str = "", by: 
     try:
         return loop.ports.ledger.insert(decision)
     except AlreadyExists:
-        return decision
+        return loop.ports.ledger.read(Decision, decision.pipeline, decision.id) or decision
 
 
 def state_of(loop: Loop, pipeline: str) -> PipelineState:
@@ -100,32 +101,46 @@ def read(loop: Loop, pipeline: str, run_id: str) -> Run:
     return run
 
 
-def move(loop: Loop, run: Run, stage: str, status: str, note: str = "", **changes: object) -> Run:
+def always(run: Run) -> bool:
+    """A condition that every run meets."""
+    return True
+
+
+def move(
+    loop: Loop,
+    run: Run,
+    stage: str,
+    status: str,
+    note: str = "",
+    *,
+    only_if: Callable[[Run], bool] = always,
+    **changes: object,
+) -> Run:
     """Bring a run to a stage and status and add that to its story; a run that has ended stays as it is.
 
+    So does one of which ``only_if`` is false: others may have brought it further since it was read.
     Moving to the same stage and status with the same note again changes nothing, so it may be repeated.
     """
 
-    def change(present: Run | None) -> Run:
-        if present is None:
-            raise Missing(f"no run {run.id} of pipeline {run.pipeline} in the ledger")
-        if present.ended:
+    def wanted(present: Run) -> Run:
+        if not only_if(present):
             return present
-        now = loop.ports.clock.now()
-        wanted = replace(present, stage=stage, status=status, reason=note, **changes)  # type: ignore[arg-type]
-        if wanted == present:
-            return present
-        return replace(wanted, updated_at=now, steps=(*present.steps, Step(stage, status, now, note)))
+        return replace(present, stage=stage, status=status, reason=note, **changes)  # type: ignore[arg-type]
 
-    moved = loop.ports.ledger.update(Run, run.pipeline, run.id, change)
-    if moved.ended:
-        loop.ports.ledger.update(PipelineState, run.pipeline, "state", lambda s: _without_run(s, moved))
-    return moved
+    return _change(loop, run, wanted)
 
 
-def end(loop: Loop, run: Run, status: str, reason: str, **changes: object) -> Run:
-    """Bring a run to its end: it leaves every queue that it stood in, and others are told."""
-    ended = move(loop, run, run.stage, status, reason, **changes)
+def end(loop: Loop, run: Run, status: str, reason: str, *, only_if: Callable[[Run], bool] = always) -> Run:
+    """Bring a run to its end in whatever stage it is, and tell others; not when ``only_if`` is false.
+
+    A turn that it has is its caller's to release.
+    """
+    ended = _change(
+        loop, run, lambda present: replace(present, status=status, reason=reason) if only_if(present) else present
+    )
+    if not ended.ended:
+        return ended
+    leave(loop, run.pipeline, run.id)
     loop.ports.events.publish(
         "RunEnded",
         run.id,
@@ -142,20 +157,37 @@ def end(loop: Loop, run: Run, status: str, reason: str, **changes: object) -> Ru
     return ended
 
 
+def leave(loop: Loop, pipeline: str, run_id: str) -> None:
+    """Take a run that has ended off the list of those under way."""
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=pipeline)
+        return replace(
+            state,
+            active_runs=tuple(r for r in state.active_runs if r != run_id),
+            to_prepare=tuple(r for r in state.to_prepare if r != run_id),
+            waiting="" if state.waiting == run_id else state.waiting,
+        )
+
+    loop.ports.ledger.update(PipelineState, pipeline, "state", change)
+
+
+def _change(loop: Loop, run: Run, wanted: Callable[[Run], Run]) -> Run:
+    def change(present: Run | None) -> Run:
+        if present is None:
+            raise Missing(f"no run {run.id} of pipeline {run.pipeline} in the ledger")
+        changed = present if present.ended else wanted(present)
+        if changed == present:
+            return present
+        now = loop.ports.clock.now()
+        step = Step(changed.stage, changed.status, now, changed.reason)
+        return replace(changed, updated_at=now, steps=(*present.steps, step))
+
+    return loop.ports.ledger.update(Run, run.pipeline, run.id, change)
+
+
 def _with_run(state: PipelineState | None, run: Run) -> PipelineState:
     state = state or PipelineState(pipeline=run.pipeline)
     if run.id in state.active_runs:
         return state
     return replace(state, active_runs=(*state.active_runs, run.id), last_run=run.id)
-
-
-def _without_run(state: PipelineState | None, run: Run) -> PipelineState:
-    state = state or PipelineState(pipeline=run.pipeline)
-    return replace(
-        state,
-        active_runs=tuple(r for r in state.active_runs if r != run.id),
-        to_prepare=tuple(r for r in state.to_prepare if r != run.id),
-        preparing="" if state.preparing == run.id else state.preparing,
-        training="" if state.training == run.id else state.training,
-        waiting="" if state.waiting == run.id else state.waiting,
-    )

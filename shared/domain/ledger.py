@@ -85,7 +85,7 @@ class Decision(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Entry):
-    """A landing batch. ``status``: open, closing, closed, accepted, rejected, failed or carried.
+    """A landing batch. ``status``: open, closing, closed, empty, accepted, rejected, failed or carried.
 
     While it is open its files are :class:`BatchFile` entries; once closed ``files`` lists them.
     ``group`` is the folder of a batch that a marker closes, else empty. A failed batch is prepared
@@ -243,6 +243,7 @@ class Version(Entry):
 class RolloutState(Entry):
     """Traffic on its way from the deployment of ``champion`` (a version, empty when there is none) to
     ``challenger``'s; its moves are in :mod:`shared.domain.rollout`. ``cause``: gate, approval, rollback or pin.
+    ``wake`` counts the moves, ``asked`` how often the present split was asked for.
     """
 
     KIND: ClassVar[str] = "rollout"
@@ -257,6 +258,7 @@ class RolloutState(Entry):
     bake: timedelta = timedelta(0)
     cause: str = "gate"
     step: int = 0
+    asked: int = 0
     wake: int = 0
     step_since: datetime | None = None
     next_at: datetime | None = None
@@ -303,6 +305,11 @@ class PipelineState(Entry):
     It is also the lock of the loop: ``preparing`` is the one run whose features are being made and
     ``to_prepare`` those after it, ``training`` the one run that may train and ``waiting`` the newest
     of those that wait, ``rollout`` the one rollout. ``open_batches`` maps a group to its open batch.
+
+    And it is the list of what is under way, so that nobody has to read all that ever was: ``active_runs``,
+    ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
+    previous deployment warm). ``batches`` and ``rollouts`` count what was begun. ``rollback`` is the last
+    request to roll back and what it is about: when it comes again, it is about the same.
     """
 
     KIND: ClassVar[str] = "state"
@@ -319,8 +326,12 @@ class PipelineState(Entry):
     training: str = ""
     waiting: str = ""
     rollout: str = ""
+    rollouts: int = 0
+    rollback: tuple[str, ...] = ()
     traffic: dict[str, int] = field(default_factory=dict)
     active_runs: tuple[str, ...] = ()
+    open_versions: tuple[str, ...] = ()
+    active_rollouts: tuple[str, ...] = ()
     last_run: str = ""
     last_landed_at: datetime | None = None
     missing_since: datetime | None = None

@@ -20,6 +20,8 @@ from shared.domain.pipelines import RollbackWhen, Rollout
 ENDED = frozenset({"done", "failed", "rolled_back"})
 POLL = timedelta(seconds=15)
 """How long to wait before a look at something that a service is still doing."""
+RETRY = timedelta(minutes=5)
+"""How long to wait before asking again for what was refused and must be."""
 PATIENCE = timedelta(hours=2)
 """How long a deployment may take from the rollout's start to a smoke test; then the rollout has failed."""
 
@@ -111,7 +113,23 @@ def roll_back(state: RolloutState, reason: str) -> RolloutState:
     """The same rollout on its way back; one that has no champion to go back to stays as it is."""
     if state.phase not in ("deploying", "smoking", "shifting", "baking") or not state.champion:
         return state
-    return replace(state, phase="rolling_back", reason=reason, step_since=None)
+    return replace(state, phase="rolling_back", reason=reason, step_since=None, asked=0)
+
+
+def waits(state: RolloutState, reason: str, now: datetime) -> Move:
+    """What follows when the endpoint cannot make a move now: look again, but not for longer than PATIENCE allows."""
+    if state.phase in ("deploying", "smoking") and now - state.started_at > PATIENCE:
+        return _fail(state, f"still not possible after {PATIENCE}: {reason}")
+    return Move(state=state, note=reason)
+
+
+def refused(state: RolloutState, reason: str) -> Move:
+    """What follows when the endpoint will not make a move: give the challenger up; or go on trying, to go back."""
+    if state.phase in ("deploying", "smoking") or (state.phase in ("shifting", "baking") and not state.champion):
+        return _fail(state, reason)
+    if state.phase in ("shifting", "baking"):
+        return _back(state, reason)
+    return Move(state=state, again=RETRY, note=reason)
 
 
 def _deploying(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
@@ -152,7 +170,7 @@ def _shifting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
     if seen.traffic != wanted:
         return _shift(state, seen, wanted, now)
     return Move(
-        state=replace(state, phase="baking", step_since=now, next_at=now + state.bake),
+        state=replace(state, phase="baking", step_since=now, next_at=now + state.bake, asked=0),
         again=state.bake,
         note=f"traffic is {_words(wanted)}",
     )
@@ -236,16 +254,17 @@ def _deploy(state: RolloutState, version: str) -> Move:
 
 
 def _shift(state: RolloutState, seen: Seen, wanted: dict[str, int], now: datetime) -> Move:
-    """Ask for a split; a champion's deployment that somebody has removed is created again first."""
+    """Ask for a split, and again, ever more seldom, while it is not in force; a champion's deployment that somebody
+    has removed is created again first."""
     champion = deployment_name(state.champion)
     if champion in wanted and champion not in seen.deployments:
         return _deploy(state, state.champion)
     if any(seen.deployments.get(name) != "ready" for name in wanted):
         return Move(state=state)
     return Move(
-        state=replace(state, step_since=now),
+        state=replace(state, step_since=now, asked=state.asked + 1),
         actions=(Action("shift", traffic=wanted),),
-        again=timedelta(seconds=1),
+        again=min(timedelta(seconds=2 ** min(state.asked, 10)), POLL),
     )
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared import runs
+from shared import claims, runs
 from shared.domain import signals
 from shared.domain.ledger import Claim
 from shared.domain.signals import Signal
-from shared.errors import AlreadyExists, Conflict, Rejected
+from shared.errors import Rejected
 from shared.loop import Loop
 from shared.reactions import (
     approval_given,
@@ -54,19 +53,14 @@ REACTIONS: dict[type[Signal], Callable[[Any, Loop], Outcome]] = {
     signals.BatchScoringRequested: batch_scoring_requested.react,
 }
 
-LEASE = timedelta(minutes=5)
-"""How long a claim holds when its process says nothing more: longer than a reaction may take."""
 
-SETTLED = ("done", "nothing", "alarm", "rejected", "failed")
+def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
+    """Handle one queue message: claim its signal, react, write the decision, settle the claim.
 
-
-def handle(message: str, loop: Loop) -> Outcome:
-    """Handle one queue message: claim its signal, react, settle the claim, write the decision.
-
-    A signal that was handled before has no second effect. One that another process is handling is
-    put back on the queue for when its claim runs out. :class:`~shared.errors.Rejected` and its kin
-    are recorded and end the signal; any other error releases the claim and is raised, so that the
-    queue delivers the message again.
+    ``delivery`` is the queue's id of the message, the same when it is delivered again. A signal that was
+    handled before has no second effect. One that another message is handling is put back on the queue for
+    when that one's claim runs out. :class:`~shared.errors.Rejected` and its kin are recorded and end the
+    signal; any other error releases the claim and is raised, so that the queue delivers the message again.
     """
     now = loop.ports.clock.now()
     try:
@@ -75,12 +69,12 @@ def handle(message: str, loop: Loop) -> Outcome:
         outcome = Outcome(pipeline="", what="queue message", outcome="rejected", reason=str(error))
         runs.decide(loop, outcome, at=now, signal=message[:200])
         return outcome
-    claim = _claim(signal, message, loop)
-    if claim.status in SETTLED:
+    claim, ours = claims.claim(loop, signal, message, delivery or uuid.uuid4().hex)
+    if not ours and claim.status in claims.SETTLED:
         return _duplicate(signal, claim, loop)
-    if claim.owner != _owner():
+    if not ours:
         loop.ports.queue.send(signal, delay=max(claim.lease_until - now, timedelta(0)) + timedelta(seconds=1))
-        return Outcome(pipeline="", what=claim.signal, outcome="nothing", reason="another process is handling it")
+        return Outcome(pipeline="", what=claim.signal, outcome="nothing", reason="another message of it is in hand")
     try:
         outcome = REACTIONS[type(signal)](signal, loop)
     except Rejected as error:
@@ -92,11 +86,12 @@ def handle(message: str, loop: Loop) -> Outcome:
             subjects=_subjects(signal),
         )
     except Exception as error:
-        _settle(claim, "released", str(error), loop)
+        claims.settle(loop, claim, "released", str(error))
         raise
-    runs.decide(loop, outcome, at=claim.first_seen, signal=signal.claim_key, by=getattr(signal, "by", ""))
-    _settle(claim, outcome.outcome, outcome.reason, loop)
-    return outcome
+    by = getattr(signal, "by", "")
+    decision = runs.decide(loop, outcome, at=claim.first_seen, signal=claim.signal, by=by)
+    claims.settle(loop, claim, decision.outcome, decision.reason)
+    return replace(outcome, outcome=decision.outcome, reason=decision.reason)
 
 
 def poisoned(message: str, error: str, loop: Loop) -> Outcome:
@@ -122,43 +117,6 @@ def poisoned(message: str, error: str, loop: Loop) -> Outcome:
     return outcome
 
 
-def _owner() -> str:
-    return f"{os.getpid()}-{threading.get_ident()}"
-
-
-def _claim(signal: Signal, message: str, loop: Loop) -> Claim:
-    """The claim of this signal: our own when it was free, else as somebody else holds or settled it."""
-    now, ledger = loop.ports.clock.now(), loop.ports.ledger
-    ours = Claim(
-        signal=signal.claim_key,
-        message=message,
-        status="working",
-        owner=_owner(),
-        lease_until=now + LEASE,
-        first_seen=now,
-    )
-    try:
-        return ledger.insert(ours)
-    except AlreadyExists:
-        present = ledger.read(Claim, signal.claim_key, "claim")
-    if present is None or present.status in SETTLED:
-        return present or ours
-    if present.status == "working" and present.lease_until > now:
-        return replace(present, owner="") if present.owner == _owner() else present
-    try:
-        return ledger.replace(
-            replace(present, status="working", owner=_owner(), lease_until=now + LEASE, attempts=present.attempts + 1)
-        )
-    except Conflict:
-        return replace(present, owner="", lease_until=now)
-
-
-def _settle(claim: Claim, status: str, reason: str, loop: Loop) -> None:
-    loop.ports.ledger.update(
-        Claim, claim.signal, "claim", lambda present: replace(present or claim, status=status, reason=reason[:2000])
-    )
-
-
 def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
     outcome = Outcome(
         pipeline=_pipeline(signal, loop),
@@ -167,12 +125,7 @@ def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
         reason=f"duplicate of a signal that was handled at {claim.first_seen:%Y-%m-%d %H:%M:%S} ({claim.status})",
         subjects=_subjects(signal),
     )
-    loop.ports.ledger.update(
-        Claim,
-        claim.signal,
-        "claim",
-        lambda present: replace(present or claim, duplicates=(present or claim).duplicates + 1),
-    )
+    claims.count_duplicate(loop, claim)
     runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=claim.signal)
     return outcome
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shared import evaluation, rollouts, runs
 from shared.domain.ledger import Run
 from shared.domain.signals import ApprovalGiven
@@ -14,6 +16,8 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     """Start the rollout of an approved version; measure it again when the champion changed since its verdict."""
     folder = loop.catalog.get(signal.pipeline)
     version = evaluation.read_version(loop, signal.pipeline, signal.version)
+    if version.status in (("rolling_out", "champion") if signal.approved else ("rejected",)):
+        return replace(_outcome(signal, f"version {signal.version} is already {version.status}"), outcome="nothing")
     if version.status != "awaiting_approval":
         raise Rejected(f"version {signal.version} of {signal.pipeline} is {version.status}, it waits for no approval")
     state = runs.state_of(loop, signal.pipeline)

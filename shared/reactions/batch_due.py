@@ -11,7 +11,7 @@ from shared import preparation, runs
 from shared.catalog import PipelineFolder
 from shared.domain import landing
 from shared.domain.landing import LandedFile
-from shared.domain.ledger import Batch, BatchFile, Landed, path_key
+from shared.domain.ledger import Batch, BatchFile, Landed, PipelineState, path_key
 from shared.domain.signals import BatchDue
 from shared.errors import Missing, Transient
 from shared.loop import Loop
@@ -104,12 +104,22 @@ def _close(loop: Loop, folder: PipelineFolder, batch: Batch) -> Batch:
             return replace(present, status="closed" if files else "empty", closed_at=now, files=files)
 
         batch = ledger.update(Batch, batch.pipeline, batch.id, close)
-    for file in batch.files:
-        data_landed.remember(loop, batch, file)
-    if batch.files:
-        runs.change_state(loop, batch.pipeline, last_landed_at=max(file.at for file in batch.files))
+    if batch.status == "closed":
+        for file in batch.files:
+            data_landed.remember(loop, batch, file)
+        _note_landing(loop, batch)
     data_landed.forget(loop, batch)
     return batch
+
+
+def _note_landing(loop: Loop, batch: Batch) -> None:
+    newest = max(file.at for file in batch.files)
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=batch.pipeline)
+        return replace(state, last_landed_at=max(newest, state.last_landed_at or newest))
+
+    loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
 
 
 def _known(present: Batch | None, batch: Batch) -> Batch:

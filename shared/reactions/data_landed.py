@@ -40,10 +40,10 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
         )
     if signal.api in ("RenameDirectory", "DirectoryRenamed"):
         return _unfold(signal, folder, loop)
-    reason = _why_not(signal, folder, loop)
+    reason = why_not(folder, signal.path, signal.api, signal.size)
     if reason:
         return _outcome(folder, signal, "nothing", reason)
-    if _is_marker(signal.path, folder):
+    if is_marker(folder, signal.path):
         return _close(signal, folder, loop)
     info = lake.stat(signal.path)
     if info is None:
@@ -152,9 +152,11 @@ def forget(loop: Loop, batch: Batch) -> None:
 
 
 def remember(loop: Loop, batch: Batch, file: LandedFile) -> None:
-    """This version of the file is in ``batch``: it joins no other."""
+    """This version of the file is in ``batch``: it joins no other. What is known of a newer one stays."""
     landed = Landed(pipeline=batch.pipeline, path=file.path, file_etag=file.etag, batch=batch.id, at=file.at)
-    _overwrite(loop, landed)
+    loop.ports.ledger.update(
+        Landed, landed.pipeline, landed.key, lambda known: known if known and known.at > landed.at else landed
+    )
 
 
 def _overwrite(loop: Loop, entry: Entry) -> None:
@@ -179,18 +181,18 @@ def _unfold(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
     return _outcome(folder, signal, "done", f"a folder of {len(files)} files was renamed into place")
 
 
-def _is_marker(path: str, folder: PipelineFolder) -> bool:
+def is_marker(folder: PipelineFolder, path: str) -> bool:
+    """True for the file that the pipeline waits for by its name."""
     return PurePosixPath(path).name == folder.pipeline.landing.complete.marker
 
 
-def _why_not(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> str:
-    if _is_marker(signal.path, folder):
+def why_not(folder: PipelineFolder, path: str, api: str, size: int | None) -> str:
+    """Why a file of the pipeline's landing folder is no data, in words; empty when it is."""
+    if is_marker(folder, path):
         return ""
     if folder.pipeline.landing.format == "delta":
-        return (
-            "" if DELTA_COMMIT.search(signal.path) else "a part of a Delta table counts with the commit that names it"
-        )
-    return landing.ignored(signal.path, signal.api, signal.size)
+        return "" if DELTA_COMMIT.search(path) else "a part of a Delta table counts with the commit that names it"
+    return landing.ignored(path, api, size)
 
 
 def _outcome(folder: PipelineFolder, signal: DataLanded, outcome: str, reason: str, *subjects: str) -> Outcome:

@@ -25,16 +25,13 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
     if version.status != "evaluating" or version.job != signal.job:
         return _outcome(signal, version, "nothing", f"version {version.version} is already {version.status}")
     status = loop.ports.training.status(signal.job)
-    if status is not None and not status.ended:
+    if status is None:
+        return _outcome(signal, version, "nothing", f"its job is unknown: {evaluation.begin(loop, folder, version)}")
+    if not status.ended:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
-    if status is None or status.state != "completed":
-        tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status and status.log_tail else ""
-        return _fail(
-            signal,
-            loop,
-            version,
-            f"evaluation {status.state if status else 'job is unknown'}: {status.reason if status else ''}{tail}",
-        )
+    if status.state != "completed":
+        tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
+        return _fail(signal, loop, version, f"evaluation {status.state}: {status.reason}{tail}")
     champion = runs.state_of(loop, signal.pipeline).champion
     if evaluation.job_name(version, champion) != signal.job:
         return _outcome(

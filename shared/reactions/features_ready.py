@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shared import preparation, runs, training
-from shared.domain.ledger import Batch, Run
+from shared.domain.ledger import Batch, Landed, Run, path_key
 from shared.domain.signals import FeaturesReady
-from shared.errors import Missing, Transient
+from shared.errors import Missing, Rejected, Transient
 from shared.loop import Loop
 from shared.ports.feature_engine import Manifest
 from shared.reactions import data_landed
@@ -29,14 +29,10 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
         return _outcome(signal, "nothing", f"the run is already {run.status} in stage {run.stage}")
     manifest = _manifest(loop, run)
     if isinstance(manifest, str):
-        preparation.settle_batches(loop, run, "failed", manifest)
-        runs.end(loop, run, "failed", manifest)
+        preparation.fail(loop, run, manifest)
         outcome = _outcome(signal, "failed", f"{manifest}; the batch is prepared again with the next run")
     elif manifest.status == "rejected":
-        reason = "; ".join(_words(fault) for fault in manifest.faults)
-        preparation.settle_batches(loop, run, "rejected", reason)
-        runs.end(loop, run, "rejected", reason)
-        outcome = _outcome(signal, "rejected", reason, *run.batches)
+        outcome = _reject(signal, loop, run, manifest)
     elif manifest.status == "short":
         outcome = _carry(signal, loop, run, manifest)
     else:
@@ -56,14 +52,36 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
 
 
 def _manifest(loop: Loop, run: Run) -> Manifest | str:
+    """The run's manifest, or why there will be none."""
     try:
-        return preparation.read_manifest(loop, run.features)
+        manifest = preparation.read_manifest(loop, run.features)
+        return manifest if manifest.run == run.id else f"the manifest in {run.features} is of run {manifest.run}"
     except Missing:
         status = loop.ports.features.status(run.job)
+    except Rejected as error:
+        return str(error)
     if status is None or not status.ended:
         raise Transient(f"the features job of {run.id} has not ended yet")
     tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
     return f"features job {status.name} {status.state}: {status.reason or 'it wrote no manifest'}{tail}"
+
+
+def _reject(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:
+    """Turn down the batches whose files break a rule; those that only came along are prepared without them."""
+    reason = "; ".join(_words(fault) for fault in manifest.faults)
+    named = {row.get("file") for fault in manifest.faults for row in fault.get("rows") or ()}
+    batches = [b for b in (loop.ports.ledger.read(Batch, run.pipeline, batch) for batch in run.batches) if b]
+    broken = [b.id for b in batches if named.intersection(file.path for file in b.files)] or list(run.batches)
+    others = [b.id for b in batches if b.id not in broken]
+    preparation.settle_batches(loop, run, "rejected", reason, batches=broken)
+    preparation.settle_batches(loop, run, "failed", f"prepared with rejected batch {broken[0]}", batches=others)
+    if others:
+        again = runs.begin(
+            loop, run.pipeline, f"{run.pipeline}-after-{broken[0]}", "landing", others, f"without batch {broken[0]}"
+        )
+        preparation.request(loop, loop.catalog.get(run.pipeline), again)
+    runs.end(loop, run, "rejected", reason)
+    return _outcome(signal, "rejected", reason, *broken)
 
 
 def _words(fault: dict[str, Any]) -> str:
@@ -77,15 +95,21 @@ def _words(fault: dict[str, Any]) -> str:
 def _carry(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:
     folder = loop.catalog.get(signal.pipeline)
     wanted = folder.pipeline.landing.complete.min_rows
-    onward = ""
+    onward: dict[str, None] = {}
     for batch_id in run.batches:
         batch = loop.ports.ledger.read(Batch, run.pipeline, batch_id)
         for file in batch.files if batch else ():
-            onward = data_landed.join(loop, folder, file, carried_from=batch).id
-    reason = f"{manifest.landed_rows:,} rows are fewer than min_rows {wanted:,}: they wait for more in batch {onward}"
+            known = loop.ports.ledger.read(Landed, run.pipeline, path_key(file.path))
+            if known and known.batch not in run.batches:
+                # It went on before a crash, or was written again since.
+                onward[known.batch] = None
+            else:
+                onward[data_landed.join(loop, folder, file, carried_from=batch).id] = None
+    named = ", ".join(onward)
+    reason = f"{manifest.landed_rows:,} rows are fewer than min_rows {wanted:,}: they wait for more in batch {named}"
     preparation.settle_batches(loop, run, "carried", reason)
     runs.end(loop, run, "superseded", reason)
-    return _outcome(signal, "nothing", reason, *run.batches, onward)
+    return _outcome(signal, "nothing", reason, *run.batches, *onward)
 
 
 def _outcome(signal: FeaturesReady, outcome: str, reason: str, *subjects: str) -> Outcome:

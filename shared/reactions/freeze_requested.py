@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared import runs, training
+from shared import rollouts, runs, training
 from shared.domain.ledger import Batch
 from shared.domain.signals import BatchDue, FreezeRequested
 from shared.loop import Loop
@@ -10,7 +10,7 @@ from shared.runs import Outcome
 
 
 def react(signal: FreezeRequested, loop: Loop) -> Outcome:
-    """Freeze; or thaw and take up the batches and the run that waited."""
+    """Freeze; or thaw and take up the batches, the run and the rollouts that waited."""
     folder = loop.catalog.get(signal.pipeline)
     runs.change_state(loop, signal.pipeline, frozen=signal.frozen)
     if signal.frozen:
@@ -20,6 +20,8 @@ def react(signal: FreezeRequested, loop: Loop) -> Outcome:
     for batch in waiting:
         loop.ports.queue.send(BatchDue(pipeline=signal.pipeline, batch=batch.id, due=now))
     training.resume(loop, folder)
+    for rollout in rollouts.active(loop, signal.pipeline):
+        rollouts.wake(loop, rollout)
     return _outcome(signal, f"thawed: {len(waiting)} batches that waited are taken up")
 
 

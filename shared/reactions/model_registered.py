@@ -33,15 +33,17 @@ def react(signal: ModelRegistered, loop: Loop) -> Outcome:
         run=registered.run if run else "",
         features=run.features if run else "",
     )
-    version = loop.ports.ledger.update(Version, signal.model, signal.version, lambda present: present or entry)
-    if version.status not in ("registered", "evaluating", "waiting"):
+    version = evaluation.enter(loop, entry)
+    if version.status not in evaluation.OPEN:
         return _outcome(signal, "nothing", f"the version is already {version.status}", subject)
     if run and not run.version:
         run = runs.move(
             loop, run, "evaluation", "waiting", f"registered as version {signal.version}", version=signal.version
         )
     loop.ports.registry.set_alias(signal.model, "challenger", signal.version)
-    return _outcome(signal, "done", evaluation.begin(loop, folder, version), subject, *([run.id] if run else []))
+    said = evaluation.begin(loop, folder, version)
+    rejected = evaluation.read_version(loop, signal.model, signal.version).status == "rejected"
+    return _outcome(signal, "rejected" if rejected else "done", said, subject, *([run.id] if run else []))
 
 
 def _outcome(signal: ModelRegistered, outcome: str, reason: str, *subjects: str) -> Outcome:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from shared import evaluation, preparation, runs, training
+from shared import claims, evaluation, preparation, rollouts, runs, training
 from shared.catalog import PipelineFolder
-from shared.domain.landing import ignored
-from shared.domain.ledger import Batch, Landed, PipelineState, RolloutState, Run, Version, path_key
+from shared.domain.ledger import Batch, Landed, PipelineState, Run, Version
 from shared.domain.rollout import ENDED
 from shared.domain.signals import (
     BatchDue,
@@ -21,7 +20,9 @@ from shared.domain.signals import (
     Signal,
     TrainingFinished,
 )
+from shared.errors import LandfallError
 from shared.loop import Loop
+from shared.reactions import data_landed
 from shared.runs import Outcome
 
 PATIENCE = timedelta(minutes=2)
@@ -29,43 +30,53 @@ PATIENCE = timedelta(minutes=2)
 
 
 def react(signal: ReconcileDue, loop: Loop) -> Outcome:
-    """Look at every pipeline; say what was raised, or that nothing was missing."""
-    raised = [said for folder in loop.catalog.all() for said in _pipeline(loop, folder)]
-    broken = [f"{name}: pipeline.yaml has faults, see landfall check" for name in loop.catalog.faults()]
+    """Look at every pipeline, one in trouble or not; say what was raised, or that nothing was missing."""
+    raised, troubles = [], []
+    for folder in loop.catalog.all():
+        try:
+            raised += _pipeline(loop, folder)
+        except LandfallError as error:
+            troubles.append(f"{folder.pipeline.name} could not be looked at: {error}")
+    troubles += [f"{name}: pipeline.yaml has faults, see landfall check" for name in loop.catalog.faults()]
     return Outcome(
         pipeline="",
         what="reconcile",
-        outcome="done" if raised else "nothing",
-        reason="; ".join((*raised, *broken)) or "nothing was missing",
+        outcome="alarm" if troubles else "done" if raised else "nothing",
+        reason="; ".join((*raised, *troubles)) or "nothing was missing",
     )
 
 
-def _pipeline(loop: Loop, folder: PipelineFolder) -> Iterator[str]:
+def _pipeline(loop: Loop, folder: PipelineFolder) -> list[str]:
     state = runs.state_of(loop, folder.pipeline.name)
+    said = []
     for lost in (
         *_files(loop, folder),
         *_batches(loop, folder, state),
-        *_runs(loop, folder, state),
+        *_jobs(loop, state),
         *_versions(loop, folder),
-        *_rollout(loop, state),
+        *_evaluations(loop, folder, state),
+        *_rollouts(loop, state),
     ):
+        claims.reopen(loop, lost)
         loop.ports.queue.send(lost)
-        yield f"raised {lost.claim_key}"
-    yield from _turns(loop, folder, state)
-    yield from _missing_data(loop, folder, state)
-    yield from _traffic(loop, folder, state)
+        said.append(f"raised {lost.claim_key}")
+    return [
+        *said,
+        *_runs(loop, folder, state),
+        *_turns(loop, folder, state),
+        *_missing_data(loop, folder, state),
+        *_traffic(loop, folder, state),
+    ]
 
 
 def _files(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
     """Files of the lake that are in no batch. The event of one that is still on its way will be a duplicate."""
-    lake, landing = loop.ports.lake, folder.pipeline.landing
-    for info in lake.list(f"{landing.path.rstrip('/')}/"):
-        marker = landing.complete.marker
-        counts = landing.format == "delta" or not ignored(info.path, "Found", info.size)
-        if not counts or info.path.rsplit("/", 1)[-1] == marker:
+    lake = loop.ports.lake
+    known = {landed.path: landed.file_etag for landed in loop.ports.ledger.list(Landed, folder.pipeline.name)}
+    for info in lake.list(f"{folder.pipeline.landing.path.rstrip('/')}/"):
+        if data_landed.is_marker(folder, info.path) or data_landed.why_not(folder, info.path, "Found", info.size):
             continue
-        known = loop.ports.ledger.read(Landed, folder.pipeline.name, path_key(info.path))
-        if known is None or known.file_etag != info.etag:
+        if known.get(info.path) != info.etag:
             yield DataLanded(
                 account=lake.account,
                 container=lake.container,
@@ -98,89 +109,92 @@ def _longest(*spans: timedelta) -> timedelta:
     return max(spans) + PATIENCE
 
 
-def _runs(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[Signal]:
-    """Runs whose job has ended without anybody saying so."""
+def _jobs(loop: Loop, state: PipelineState) -> Iterator[Signal]:
+    """Features and training jobs that have ended without anybody saying so."""
     ports = loop.ports
-    for run_id in state.active_runs:
-        run = ports.ledger.read(Run, state.pipeline, run_id)
-        if run is None or run.ended or run.status != "running":
-            continue
+    for run in _active(loop, state):
         if run.stage == "features":
-            status = ports.features.status(run.job)
+            status = ports.features.status(preparation.job_name(run))
             if (status and status.ended) or ports.lake.stat(f"{run.features}/manifest.json"):
                 yield FeaturesReady(pipeline=run.pipeline, run=run.id)
         elif run.stage == "training":
-            status = ports.training.status(run.job)
-            if status is None or status.ended:
-                yield TrainingFinished(pipeline=run.pipeline, run=run.id, status=status.state if status else "unknown")
-        elif run.stage == "evaluation":
-            status = ports.training.status(run.job)
+            status = ports.training.status(training.job_name(run))
             if status and status.ended:
-                yield EvaluationFinished(pipeline=run.pipeline, version=run.version, status=status.state, job=run.job)
+                yield TrainingFinished(pipeline=run.pipeline, run=run.id, status=status.state)
+
+
+def _active(loop: Loop, state: PipelineState) -> list[Run]:
+    found = (loop.ports.ledger.read(Run, state.pipeline, run_id) for run_id in state.active_runs)
+    return [run for run in found if run and not run.ended]
 
 
 def _versions(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
     """Registered versions that the ledger has never heard of."""
-    for version in loop.ports.registry.versions(folder.pipeline.name):
-        if loop.ports.ledger.read(Version, folder.pipeline.name, version.version) is None:
+    name = folder.pipeline.name
+    known = {version.version for version in loop.ports.ledger.list(Version, name)}
+    for version in loop.ports.registry.versions(name):
+        if version.version not in known:
             yield ModelRegistered(model=version.name, version=version.version)
 
 
-def _rollout(loop: Loop, state: PipelineState) -> Iterator[Signal]:
+def _evaluations(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[Signal]:
+    """Versions whose evaluation has ended without anybody saying so, or has never begun."""
+    for number in state.open_versions:
+        version = loop.ports.ledger.read(Version, state.pipeline, number)
+        if version is None or version.status == "waiting":
+            continue
+        if version.status not in evaluation.OPEN:
+            evaluation.unlist(loop, version)
+            continue
+        status = loop.ports.training.status(version.job) if version.job else None
+        if status is None:
+            yield ModelRegistered(model=version.pipeline, version=version.version)
+        elif status.ended:
+            yield EvaluationFinished(
+                pipeline=version.pipeline, version=version.version, status=status.state, job=version.job
+            )
+
+
+def _rollouts(loop: Loop, state: PipelineState) -> Iterator[Signal]:
     """Rollouts, also promoted ones that keep the previous deployment warm, whose next move is overdue."""
     now = loop.ports.clock.now()
-    for rollout in loop.ports.ledger.list(RolloutState, state.pipeline):
-        if rollout.phase not in ENDED and rollout.next_at and now > rollout.next_at + PATIENCE:
+    for rollout in rollouts.active(loop, state.pipeline):
+        if rollout.phase in ENDED:
+            rollouts.forget(loop, rollout)
+        elif rollout.next_at and now > rollout.next_at + PATIENCE and not rollouts.held(state, rollout):
             yield RolloutDue(pipeline=rollout.pipeline, rollout=rollout.id, wake=rollout.wake)
 
 
-def _turns(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:
-    """What a process that died had begun and nobody goes on with: jobs not submitted, turns not handed on."""
+def _runs(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:
+    """Runs that a process had begun something for before it died, and nobody goes on with: jobs not submitted."""
     for run_id in state.active_runs:
         run = loop.ports.ledger.read(Run, state.pipeline, run_id)
-        if (
-            run
-            and not run.ended
-            and loop.ports.clock.now() > run.updated_at + PATIENCE
-            and _forgotten(loop, run, state)
-        ):
-            said = _resume(loop, folder, run)
-            yield f"{run.id} goes on: {said}"
-    for run_id, stage, release in (
-        (state.preparing, "features", preparation.release),
-        (state.training, "training", training.release),
+        if run is None or run.ended:
+            runs.leave(loop, state.pipeline, run_id)
+        elif loop.ports.clock.now() > run.updated_at + PATIENCE:
+            if run.stage == "features" and run_id not in state.to_prepare:
+                if loop.ports.features.status(preparation.job_name(run)) is None:
+                    yield f"{run_id} goes on: features are {preparation.request(loop, folder, run).status}"
+            elif run.stage == "training":
+                waits = run_id == state.waiting and bool(state.training or state.frozen)
+                if not waits and loop.ports.training.status(training.job_name(run)) is None:
+                    yield f"{run_id} goes on: {training.request(loop, folder, run)}"
+
+
+def _turns(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:
+    """Turns that a process that died had not handed on."""
+    for run_id, next_id, stage, release in (
+        (state.preparing, state.to_prepare[:1], "features", preparation.release),
+        (state.training, () if state.frozen else (state.waiting,), "training", training.release),
     ):
-        if not run_id:
+        if not run_id and not any(next_id):
             continue
         run = loop.ports.ledger.read(Run, state.pipeline, run_id)
-        over = run is None or run.ended or run.stage != stage
-        if over and (run is None or loop.ports.clock.now() > run.updated_at + PATIENCE):
+        if run is None or ((run.ended or run.stage != stage) and loop.ports.clock.now() > run.updated_at + PATIENCE):
             release(loop, folder, run_id)
-            yield f"the turn of {run_id} for {stage} is over"
+            yield f"the turn of {run_id or 'nobody'} for {stage} is over"
     if not state.rollout:
         evaluation.next_waiting(loop, folder)
-
-
-def _forgotten(loop: Loop, run: Run, state: PipelineState) -> bool:
-    """True when the run waits for nobody and no job works for it."""
-    if run.stage == "features":
-        return run.id not in state.to_prepare and loop.ports.features.status(preparation.job_name(run)) is None
-    if run.stage == "training":
-        waits = run.id == state.waiting and bool(state.training or state.frozen)
-        return not waits and loop.ports.training.status(training.job_name(run)) is None
-    if run.stage == "evaluation":
-        version = loop.ports.ledger.read(Version, run.pipeline, run.version) if run.version else None
-        begun = version is not None and version.status in ("registered", "evaluating")
-        return begun and (not run.job.count("-evaluate-") or loop.ports.training.status(run.job) is None)
-    return False
-
-
-def _resume(loop: Loop, folder: PipelineFolder, run: Run) -> str:
-    if run.stage == "features":
-        return f"features are {preparation.request(loop, folder, run).status}"
-    if run.stage == "training":
-        return training.request(loop, folder, run)
-    return evaluation.begin(loop, folder, evaluation.read_version(loop, run.pipeline, run.version))
 
 
 def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from shared import preparation, runs
 from shared.catalog import PipelineFolder
-from shared.domain.ledger import Batch, PipelineState
+from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.signals import RetrainingDue
 from shared.loop import Loop
 from shared.runs import Outcome
@@ -16,7 +16,8 @@ def react(signal: RetrainingDue, loop: Loop) -> Outcome:
     """Begin a run, or say why not: frozen, nothing landed, budget spent, a run already under way."""
     folder = loop.catalog.get(signal.pipeline)
     run_id = f"{signal.pipeline}-{signal.cause[0] if signal.cause != 'hand' else 'm'}{signal.slot}"
-    against = _nothing_landed(signal.pipeline, loop) or _take_turn(signal, folder, run_id, loop)
+    begun = loop.ports.ledger.read(Run, signal.pipeline, run_id) is not None
+    against = "" if begun else _nothing_landed(signal.pipeline, loop) or _take_turn(signal, folder, run_id, loop)
     if against:
         return _outcome(signal, "nothing", f"{signal.reason}; no retraining: {against}")
     run = runs.begin(loop, signal.pipeline, run_id, signal.cause, (), signal.reason)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shared import evaluation, rollouts, runs
-from shared.domain.ledger import RolloutState
-from shared.domain.rollout import roll_back
-from shared.domain.signals import RollbackRequested, RolloutDue
+from dataclasses import replace
+
+from shared import evaluation, rollouts
+from shared.domain.ledger import PipelineState, RolloutState
+from shared.domain.signals import RollbackRequested
 from shared.errors import Rejected
 from shared.loop import Loop
 from shared.runs import Outcome
@@ -14,26 +15,33 @@ from shared.runs import Outcome
 def react(signal: RollbackRequested, loop: Loop) -> Outcome:
     """Turn a rollout in progress round, or move all traffic to the previous version at once."""
     folder = loop.catalog.get(signal.pipeline)
-    state = runs.state_of(loop, signal.pipeline)
     reason = signal.reason or f"asked for by {signal.by or 'hand'}"
-    active = loop.ports.ledger.read(RolloutState, signal.pipeline, state.rollout) if state.rollout else None
-    if active is not None and not signal.version:
-        turned = loop.ports.ledger.update(
-            RolloutState, active.pipeline, active.id, lambda present: roll_back(present or active, reason)
-        )
-        if turned.phase != "rolling_back":
+    repeated = False
+
+    def aim(state: PipelineState | None) -> PipelineState:
+        nonlocal repeated
+        state = state or PipelineState(pipeline=signal.pipeline)
+        repeated = state.rollback[:1] == (signal.request,)
+        about = signal.version or state.rollout or state.previous
+        return state if repeated else replace(state, rollback=(signal.request, about))
+
+    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", aim)
+    about = state.rollback[1]
+    rollout = loop.ports.ledger.read(RolloutState, signal.pipeline, about)
+    if rollout is not None:
+        turned = rollouts.turn_round(loop, rollout, reason)
+        if turned.phase not in ("rolling_back", "rolled_back"):
             raise Rejected(
-                f"rollout {active.id} is {turned.phase} and cannot be turned round; try again when it has ended"
+                f"rollout {turned.id} is {turned.phase} and cannot be turned round; try again when it has ended"
             )
-        loop.ports.queue.send(RolloutDue(pipeline=turned.pipeline, rollout=turned.id, wake=turned.wake))
         return _outcome(signal, f"rollout {turned.id} is rolling back: {reason}", turned.id)
-    target = signal.version or state.previous
-    if not target:
+    if not about:
         raise Rejected(f"{signal.pipeline} has no previous version to go back to")
-    if target == state.champion:
-        raise Rejected(f"version {target} of {signal.pipeline} is the champion already")
-    said = rollouts.begin(loop, folder, evaluation.read_version(loop, signal.pipeline, target), cause="rollback")
-    return _outcome(signal, f"back to version {target}: {reason}; {said}", f"{signal.pipeline}:{target}")
+    if about == state.champion and not repeated:
+        raise Rejected(f"version {about} of {signal.pipeline} is the champion already")
+    version = evaluation.read_version(loop, signal.pipeline, about)
+    said = "it serves" if about == state.champion else rollouts.begin(loop, folder, version, cause="rollback")
+    return _outcome(signal, f"back to version {about}: {reason}; {said}", f"{signal.pipeline}:{about}")
 
 
 def _outcome(signal: RollbackRequested, reason: str, *subjects: str) -> Outcome:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from shared import rollouts, runs
 from shared.domain.ledger import RolloutState
-from shared.domain.rollout import ENDED, POLL
+from shared.domain.rollout import ENDED
 from shared.domain.signals import RolloutDue
 from shared.errors import Transient
 from shared.loop import Loop
@@ -23,9 +21,7 @@ def react(signal: RolloutDue, loop: Loop) -> Outcome:
         return _outcome(signal, state, "nothing", f"the rollout is already {state.phase}")
     if signal.wake != state.wake:
         return _outcome(signal, state, "nothing", f"stale: the rollout has made move {state.wake - 1} since")
-    if runs.state_of(loop, signal.pipeline).frozen and state.phase != "rolling_back":
-        held = loop.ports.ledger.replace(replace(state, wake=state.wake + 1))
-        loop.ports.queue.send(RolloutDue(pipeline=state.pipeline, rollout=state.id, wake=held.wake), delay=POLL)
+    if rollouts.held(runs.state_of(loop, signal.pipeline), state):
         return _outcome(
             signal, state, "nothing", f"{signal.pipeline} is frozen: the rollout holds in phase {state.phase}"
         )

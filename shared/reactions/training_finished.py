@@ -22,14 +22,13 @@ def react(signal: TrainingFinished, loop: Loop) -> Outcome:
         training.release(loop, folder, run.id)
         return _outcome(signal, "nothing", f"the run is already {run.status} in stage {run.stage}")
     status = loop.ports.training.status(training.job_name(run))
-    if status is not None and not status.ended:
+    if status is None:
+        again = training.request(loop, folder, run)
+        return _outcome(signal, "nothing", f"the training service does not know its job: {again}")
+    if not status.ended:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
-    if status is None or status.state != "completed":
-        reason = (
-            "the training service does not know its job"
-            if status is None
-            else _why(status.reason, status.state, status.log_tail)
-        )
+    if status.state != "completed":
+        reason = _why(status.reason, status.state, status.log_tail)
         runs.end(loop, run, "failed", reason)
         outcome = _outcome(signal, "failed", reason)
     else:
@@ -57,7 +56,16 @@ def _register(signal: TrainingFinished, loop: Loop, run: Run, log_tail: tuple[st
         reason = _why(str(error), "registered nothing", log_tail)
         runs.end(loop, run, "failed", reason)
         return _outcome(signal, "failed", reason)
-    runs.move(loop, run, "evaluation", "waiting", f"registered as version {version.version}", version=version.version)
+    # The registry has told of the version already: its evaluation may have begun.
+    runs.move(
+        loop,
+        run,
+        "evaluation",
+        "waiting",
+        f"registered as version {version.version}",
+        only_if=lambda r: r.stage == "training",
+        version=version.version,
+    )
     return _outcome(signal, "done", f"registered as version {version.version}", f"{signal.pipeline}:{version.version}")
 
 

@@ -104,7 +104,7 @@ def test_one_signal_delivered_to_all_threads_at_once_has_one_effect(tmp_path: Pa
     event = world.land()
     world.queue.messages = world.queue.messages * THREADS
     drain_together(world, timedelta(0), random.Random(1))
-    drain_together(world, timedelta(minutes=10), random.Random(1))
+    drain_together(world, timedelta(minutes=30), random.Random(1))
     claim = world.ledger.read(Claim, event.claim_key, "claim")
     assert claim is not None and claim.status == "done"
     assert claim.duplicates == THREADS - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,8 +99,8 @@ class Services:
     states: dict[str, JobStatus] = field(default_factory=dict)
     models: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)
     aliases: dict[tuple[str, str], str] = field(default_factory=dict)
-    deployed: dict[str, Deployment] = field(default_factory=dict)
-    split: dict[str, int] = field(default_factory=dict)
+    endpoints: dict[str, dict[str, Deployment]] = field(default_factory=lambda: defaultdict(dict))
+    splits: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     batch_jobs: dict[str, BatchScoringJob] = field(default_factory=dict)
     manifest_status: str = "ready"
     training_state: str = "completed"
@@ -107,6 +108,20 @@ class Services:
     gain: float = 0.05
     lose_events: bool = False
     wrong_answers: bool = False
+
+    @property
+    def deployed(self) -> dict[str, Deployment]:
+        """The deployments of the endpoint churn."""
+        return self.endpoints["churn"]
+
+    @property
+    def split(self) -> dict[str, int]:
+        """The traffic of the endpoint churn."""
+        return self.splits["churn"]
+
+    @split.setter
+    def split(self, traffic: dict[str, int]) -> None:
+        self.splits["churn"] = traffic
 
     # features
     def submit(self, job: Any) -> None:
@@ -206,7 +221,7 @@ class Services:
         for model in self.models.values():
             if model.job == job:
                 return model
-        version = str(len(self.models) + 1)
+        version = str(sum(1 for known, _ in self.models if known == name) + 1)
         model = ModelVersion(
             name=name,
             version=version,
@@ -235,26 +250,27 @@ class Services:
     def ensure(self, endpoint: str) -> None: ...
 
     def deploy(self, endpoint: str, deployment: str, *, model: str, version: str, sizing: Rollout) -> None:
-        self.deployed.setdefault(deployment, Deployment(name=deployment, model=model, version=version, state="ready"))
+        new = Deployment(name=deployment, model=model, version=version, state="ready")
+        self.endpoints[endpoint].setdefault(deployment, new)
 
     def deployments(self, endpoint: str) -> dict[str, Deployment]:
-        return dict(self.deployed)
+        return dict(self.endpoints[endpoint])
 
     def traffic(self, endpoint: str) -> dict[str, int]:
-        return dict(self.split)
+        return dict(self.splits[endpoint])
 
     def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
-        if sum(traffic.values()) not in (0, 100) or not set(traffic) <= set(self.deployed):
+        if sum(traffic.values()) not in (0, 100) or not set(traffic) <= set(self.endpoints[endpoint]):
             raise Refused(f"no such split: {traffic}")
-        self.split = {name: share for name, share in traffic.items() if share}
+        self.splits[endpoint] = {name: share for name, share in traffic.items() if share}
 
     def remove(self, endpoint: str, deployment: str) -> None:
-        if self.split.get(deployment):
+        if self.splits[endpoint].get(deployment):
             raise Refused(f"{deployment} has traffic")
-        self.deployed.pop(deployment, None)
+        self.endpoints[endpoint].pop(deployment, None)
 
     def score(self, endpoint: str, columns: Any, rows: Any, *, deployment: str | None = None) -> Answer:
-        if deployment not in self.deployed:
+        if deployment not in self.endpoints[endpoint]:
             raise Missing(f"no deployment {deployment}")
         prediction = "No" if self.wrong_answers else "Yes"
         return Answer(predictions=[prediction] * len(rows), deployment=deployment, version="1", milliseconds=1.0)
@@ -273,6 +289,9 @@ class Fragile:
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._fuse.burn(before=True)
+            trouble = self._fuse.trouble.get(name)
+            if trouble:
+                trouble(*arguments, **named)
             result = member(*arguments, **named)
             self._fuse.burn(before=False)
             return result
@@ -282,9 +301,13 @@ class Fragile:
 
 @dataclass
 class Fuse:
-    """Counts calls and half-calls down; at zero the process dies. None: never."""
+    """Counts calls and half-calls down; at zero the process dies. None: never.
+
+    ``trouble`` is called in front of a port's method of that name, and may raise what a service would.
+    """
 
     left: int | None = None
+    trouble: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def burn(self, *, before: bool) -> None:
         if self.left is None:
@@ -316,16 +339,18 @@ class FragileLedger(SqliteLedger):
 class World:
     """The loop and its surroundings."""
 
-    def __init__(self, folder: Path, pipeline: str = PIPELINE) -> None:
+    def __init__(self, folder: Path, pipeline: str = PIPELINE, *others: str) -> None:
         self.folder = folder
-        source = folder / "pipelines" / "churn"
-        source.mkdir(parents=True)
-        (source / "pipeline.yaml").write_text(pipeline)
-        (source / "features.sql").write_text("select customer_id, tenure, churn from landed")
-        (source / "train.py").write_text("print('trained')")
-        (source / "environment.yml").write_text("name: churn\ndependencies: [python=3.11]\n")
+        for name in ("churn", *others):
+            source = folder / "pipelines" / name
+            source.mkdir(parents=True)
+            (source / "pipeline.yaml").write_text(pipeline.replace("churn\n", f"{name}\n", 2))
+            (source / "features.sql").write_text("select customer_id, tenure, churn from landed")
+            (source / "train.py").write_text("print('trained')")
+            (source / "environment.yml").write_text("name: churn\ndependencies: [python=3.11]\n")
         self.clock = MovedClock()
         self.fuse = Fuse()
+        self.trouble = self.fuse.trouble
         self.lake = FolderLake(folder / "home" / "lake", "landfall", "lake")
         self.queue = MemoryQueue(self.clock)
         self.ledger = FragileLedger(folder / "home" / "ledger.db")
@@ -401,17 +426,18 @@ class World:
 
     def _watch(self) -> None:
         """The storage event of each manifest that arrives."""
-        for info in self.lake.list("features/churn/"):
+        for info in self.lake.list("features/"):
             if info.path.endswith("/manifest.json") and (info.path, info.etag) not in self.manifests:
                 self.manifests.add((info.path, info.etag))
-                self.services.raises(FeaturesReady(pipeline="churn", run=info.path.split("/")[2]))
+                _, pipeline, run, _ = info.path.split("/")
+                self.services.raises(FeaturesReady(pipeline=pipeline, run=run))
 
     def deliver(self, text: str) -> None:
         """One delivery, as the queue makes it: again after a failure, at most five times."""
         entry = next(message for message in self.queue.messages if message[1] == text)
         self.tries[text] = self.tries.get(text, 0) + 1
         try:
-            reactions.handle(text, self.loop)
+            reactions.handle(text, self.loop, delivery=text)
         except (Crash, Transient) as error:
             self.queue.messages.remove(entry)
             if self.tries[text] < 5:
