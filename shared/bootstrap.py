@@ -50,13 +50,24 @@ def build(settings: Settings) -> Loop:
             "the Azure backend cannot run the loop yet: feature preparation, queue, ledger and lake are still to "
             "come; set LANDFALL_BACKEND to local"
         )
-    ports = _local(settings)
+    ports = _observed(_local(settings), settings)
     return Loop(
         settings=settings,
         catalog=Catalog(settings.pipelines, pace=settings.pace),
         ports=ports,
         predictions=PredictionLog(ports.lake, ports.clock),
     )
+
+
+def _observed(ports: Ports, settings: Settings) -> Ports:
+    """The ports with spans around their calls, when the settings say where spans go."""
+    if not settings.traces:
+        return ports
+    from shared import telemetry
+    from shared.adapters.azure import traces
+
+    telemetry.start(traces.provider(settings.traces))
+    return telemetry.traced(ports)
 
 
 def _local(settings: Settings) -> Ports:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import ConfigurationError, Fault
@@ -20,7 +20,8 @@ class Settings:
 
     ``pace`` makes the waiting of a laptop's loop shorter: quiet windows, bake times, drift windows and
     cooldowns of all pipelines are divided by it. ``subscription``, ``resource_group`` and ``workspace`` are
-    those of Azure ML, ``events_topic`` the address of the Event Grid topic that Landfall publishes to.
+    those of Azure ML, ``events_topic`` the address of the Event Grid topic that Landfall publishes to,
+    ``traces`` the connection string of the Application Insights that gets spans.
     """
 
     backend: str
@@ -34,6 +35,7 @@ class Settings:
     resource_group: str = ""
     workspace: str = ""
     events_topic: str = ""
+    traces: str = field(default="", repr=False)
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -41,7 +43,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
     (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1),
-    LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE and LANDFALL_EVENTS_TOPIC (none).
+    LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE and LANDFALL_EVENTS_TOPIC (none);
+    APPLICATIONINSIGHTS_CONNECTION_STRING (none) as the Functions host reads it.
     Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
     every fault found.
     """
@@ -80,6 +83,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         resource_group=env.get("LANDFALL_RESOURCE_GROUP", ""),
         workspace=env.get("LANDFALL_WORKSPACE", ""),
         events_topic=env.get("LANDFALL_EVENTS_TOPIC", ""),
+        traces=env.get("APPLICATIONINSIGHTS_CONNECTION_STRING", ""),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared import claims, runs
+from shared import claims, runs, telemetry
 from shared.domain import signals
 from shared.domain.ledger import Claim
 from shared.domain.signals import Signal
@@ -54,6 +54,7 @@ REACTIONS: dict[type[Signal], Callable[[Any, Loop], Outcome]] = {
 }
 
 
+@telemetry.observed
 def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
     """Handle one queue message: claim its signal, react, write the decision, settle the claim.
 

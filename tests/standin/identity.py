@@ -12,7 +12,7 @@ SECRET = "the stand-in signs with this and nothing else does"
 HEADER = "0f0f0f0f-identity-header"
 ML, ARM = "https://ml.azure.com", "https://management.azure.com"
 SYNAPSE, EVENT_GRID = "https://dev.azuresynapse.net", "https://eventgrid.azure.net"
-AUDIENCES = {ML, ARM, SYNAPSE, EVENT_GRID, "https://storage.azure.com"}
+AUDIENCES = {ML, ARM, SYNAPSE, EVENT_GRID, "https://storage.azure.com", "https://monitor.azure.com"}
 
 
 class Identity:
