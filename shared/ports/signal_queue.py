@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.domain.signals import Signal
@@ -11,6 +12,18 @@ from shared.errors import Rejected
 MAX_DELAY = timedelta(days=7)
 MAX_BYTES = 48 * 1024
 """What an Azure Storage queue takes: 64 KiB of base64."""
+
+
+@dataclass(frozen=True)
+class PoisonMessage:
+    """A message that was given up, with the ``error`` of its last attempt."""
+
+    id: str
+    text: str
+    error: str
+    dequeue_count: int
+    inserted_at: datetime
+    poisoned_at: datetime
 
 
 class SignalQueue(Protocol):

@@ -7,15 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.backends import BACKENDS, LocalBackend
+from tests.azurite import Azurite, Unavailable
+from tests.contracts.backends import AzureBackend, Backend, LocalBackend
 from tests.moving_clock import MovingClock
-from tests.standin import StandIn
+from tests.standin import StandIn, Storage
 
 
-@pytest.fixture(params=["local"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> LocalBackend:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Races of processes are run on a laptop only: to a service, threads with clients of their own are the same."""
+    twice = [item for item in items if _parameters(item) >= {("backend", "azure"), ("how", "processes")}]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if item not in twice]
+
+
+def _parameters(item: pytest.Item) -> set[tuple[str, object]]:
+    known = getattr(item, "callspec", None)
+    return {(name, value) for name, value in known.params.items() if isinstance(value, str)} if known else set()
+
+
+@pytest.fixture(params=["local", "azure"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """The state adapters of one backend, with nothing in them."""
-    return BACKENDS[request.param](tmp_path)
+    return LocalBackend(tmp_path) if request.param == "local" else request.getfixturevalue("storage_backend")
 
 
 @pytest.fixture
@@ -25,8 +38,27 @@ def local(tmp_path: Path) -> LocalBackend:
 
 
 @pytest.fixture
+def storage_backend(azurite: Storage, azure: StandIn) -> AzureBackend:
+    """The one of Azure, for what only it has. Azurite is called directly, everything else would be refused."""
+    return AzureBackend.of(azurite)
+
+
+@pytest.fixture
 def clock() -> MovingClock:
     return MovingClock()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory, standin: StandIn) -> Iterator[Storage]:
+    """The storage emulator, for a whole session."""
+    made = Azurite(tmp_path_factory.mktemp("azurite"))
+    try:
+        storage = made.start()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    standin.certificates.trust(storage.authority)
+    yield storage
+    made.stop()
 
 
 @pytest.fixture(scope="session")

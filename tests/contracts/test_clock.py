@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.adapters.local import clock as system
+from shared.adapters import system_clock as system
 from shared.adapters.local.clock import SystemClock
 from shared.ports.clock import Clock
 from tests.moving_clock import MovingClock

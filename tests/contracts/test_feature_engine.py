@@ -66,12 +66,9 @@ class LocalFeatures:
         return from_record(Profile, json.loads(self.lake.read(manifest.profile)))
 
 
-HARNESSES = {"local": LocalFeatures}
-
-
 @pytest.fixture
-def features(backend: LocalBackend) -> LocalFeatures:
-    return HARNESSES["local"](backend)
+def features(local: LocalBackend) -> LocalFeatures:
+    return LocalFeatures(local)
 
 
 def pipeline(**landing: Any) -> Pipeline:

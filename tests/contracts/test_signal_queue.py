@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,33 +14,31 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from shared.adapters.azure.signal_queue import StorageQueue
 from shared.adapters.local.signal_queue import Message, SqliteQueue
 from shared.domain.signals import DataLanded, EventUnreadable, ModelRegistered, Signal, from_message
 from shared.errors import Conflict, Missing, Rejected, Transient
-from tests.contracts.backends import LocalBackend
+from shared.ports.signal_queue import MAX_BYTES
+from tests.contracts.backends import Backend, LocalBackend
 from tests.contracts.races import How, attempt, kill_in_the_middle, race
 from tests.moving_clock import MovingClock
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
+PATIENCE = 30.0
 
 
 def signal(number: int) -> ModelRegistered:
     return ModelRegistered(model="churn", version=str(number))
 
 
-@pytest.fixture
-def queue(backend: LocalBackend, clock: MovingClock) -> SqliteQueue:
-    return backend.queue(clock)
-
-
-def drain(queue: SqliteQueue) -> list[Message]:
-    messages = []
-    while taken := queue.receive(MINUTE):
-        for message in taken:
-            queue.delete(message)
-        messages += taken
-    return messages
+def arrived(backend: Backend, count: int) -> list[Signal]:
+    """The next ``count`` signals that the host gets, and then no more."""
+    texts: list[str] = []
+    deadline = time.monotonic() + PATIENCE
+    while len(texts) < count and time.monotonic() < deadline:
+        texts += backend.taken()
+    return [from_message(text) for text in texts + backend.taken()]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,81 @@ def drain(queue: SqliteQueue) -> list[Message]:
             event="1",
             at=datetime(2026, 1, 5, tzinfo=UTC),
         ),
-        EventUnreadable(source="eventgrid", event="1", reason="no JSON", body="\x00\n'\"\\\ud800 🛬"),
+        EventUnreadable(source="eventgrid", event="1", reason="no JSON", body="\x00\n'\"\\\ud800 <🛬> &amp; ]]>"),
     ],
     ids=lambda sent: type(sent).__name__,
 )
-def test_a_signal_arrives_as_it_was_sent(queue: SqliteQueue, sent: Signal) -> None:
-    queue.send(sent)
-    (message,) = queue.receive(MINUTE)
-    assert from_message(message.text) == sent
+def test_a_signal_arrives_as_it_was_sent(backend: Backend, sent: Signal) -> None:
+    backend.queue().send(sent)
+    assert arrived(backend, 1) == [sent]
+
+
+def test_nothing_arrives_that_was_not_sent(backend: Backend) -> None:
+    assert backend.taken() == []
+
+
+def test_a_delayed_signal_does_not_arrive_before_its_delay_is_over(backend: Backend) -> None:
+    start = time.monotonic()
+    backend.queue().send(signal(1), delay=timedelta(seconds=1.2))
+    backend.queue().send(signal(2))
+    assert arrived(backend, 2) == [signal(2), signal(1)]
+    # The service counts in whole seconds; its clock and ours may be read a moment apart.
+    assert time.monotonic() - start > 1.1
+
+
+def test_a_delay_may_be_seven_days_and_no_longer(backend: Backend) -> None:
+    queue = backend.queue()
+    queue.send(signal(1), delay=timedelta(days=7))
+    for delay in (timedelta(days=7, microseconds=1), timedelta(microseconds=-1)):
+        with pytest.raises(Rejected, match="cannot be delayed"):
+            queue.send(signal(2), delay=delay)
+    assert backend.taken() == []
+    assert queue.counts() == {"visible": 0, "invisible": 1, "poison": 0}
+
+
+def test_a_signal_longer_than_any_queue_takes_is_rejected_and_the_longest_arrives(backend: Backend) -> None:
+    longest = EventUnreadable(source="eventgrid", event="1", reason="", body="")
+    longest = replace(longest, body="<" * (MAX_BYTES - len(longest.to_message().encode())))
+    backend.queue().send(longest)
+    with pytest.raises(Rejected, match="49153 bytes"):
+        backend.queue().send(replace(longest, event="12"))
+    assert arrived(backend, 1) == [longest]
+
+
+def test_the_same_signal_sent_twice_arrives_twice(backend: Backend) -> None:
+    backend.queue().send(signal(1))
+    backend.queue().send(signal(1))
+    assert arrived(backend, 2) == [signal(1), signal(1)]
+
+
+def send_many(backend: Backend, shared: SqliteQueue | StorageQueue | None, index: int) -> None:
+    queue = shared or backend.queue()
+    for number in range(50):
+        queue.send(signal(100 * index + number))
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one queue", "each its own"])
+def test_nothing_that_threads_send_is_lost(backend: Backend, shared: bool) -> None:
+    race("threads", 4, send_many, backend, backend.queue() if shared else None)
+    found = sorted(item.to_message() for item in arrived(backend, 200))
+    assert found == sorted(signal(100 * i + n).to_message() for i in range(4) for n in range(50))
+
+
+# What follows is about SQLite on a laptop, and the side of it that its host takes messages from.
+
+
+@pytest.fixture
+def queue(local: LocalBackend, clock: MovingClock) -> SqliteQueue:
+    return local.queue(clock)
+
+
+def drain(queue: SqliteQueue) -> list[Message]:
+    messages = []
+    while taken := queue.receive(MINUTE):
+        for message in taken:
+            queue.delete(message)
+        messages += taken
+    return messages
 
 
 def test_an_empty_queue_gives_nothing(queue: SqliteQueue) -> None:
@@ -77,11 +144,8 @@ def test_a_delayed_signal_is_invisible_until_its_delay_is_over(queue: SqliteQueu
     assert len(queue.receive(MINUTE)) == 1
 
 
-def test_a_delay_may_be_seven_days_and_no_longer(queue: SqliteQueue, clock: MovingClock) -> None:
+def test_a_signal_delayed_by_seven_days_is_there_after_them(queue: SqliteQueue, clock: MovingClock) -> None:
     queue.send(signal(1), delay=timedelta(days=7))
-    for delay in (timedelta(days=7, microseconds=1), timedelta(microseconds=-1)):
-        with pytest.raises(Rejected, match="cannot be delayed"):
-            queue.send(signal(2), delay=delay)
     clock.advance(timedelta(days=7))
     assert [from_message(message.text) for message in drain(queue)] == [signal(1)]
 
@@ -94,7 +158,7 @@ def test_a_message_longer_than_any_queue_takes_is_rejected(queue: SqliteQueue) -
     assert [message.text for message in drain(queue)] == [text]
 
 
-def test_the_same_signal_sent_twice_arrives_twice(queue: SqliteQueue) -> None:
+def test_two_messages_with_the_same_text_have_different_ids(queue: SqliteQueue) -> None:
     queue.send(signal(1))
     queue.send(signal(1))
     first, second = drain(queue)
@@ -103,12 +167,12 @@ def test_the_same_signal_sent_twice_arrives_twice(queue: SqliteQueue) -> None:
 
 
 def test_a_message_taken_out_is_invisible_to_others(
-    queue: SqliteQueue, backend: LocalBackend, clock: MovingClock
+    queue: SqliteQueue, local: LocalBackend, clock: MovingClock
 ) -> None:
     queue.send(signal(1))
     assert len(queue.receive(MINUTE)) == 1
     clock.advance(MINUTE - SECOND)
-    assert backend.queue(clock).receive(MINUTE) == []
+    assert local.queue(clock).receive(MINUTE) == []
 
 
 def test_a_message_that_is_not_deleted_in_time_is_delivered_again_with_a_higher_count_and_a_new_receipt(
@@ -198,7 +262,7 @@ def test_no_more_than_the_limit_is_taken_out_and_who_waits_longest_comes_first(
 
 
 def test_a_poisoned_message_is_kept_with_its_error_and_times_and_delivered_no_more(
-    queue: SqliteQueue, backend: LocalBackend, clock: MovingClock
+    queue: SqliteQueue, local: LocalBackend, clock: MovingClock
 ) -> None:
     queue.send(signal(1))
     sent_at = clock.now()
@@ -208,7 +272,7 @@ def test_a_poisoned_message_is_kept_with_its_error_and_times_and_delivered_no_mo
     queue.move_to_poison(message, "ValueError: löschen 'x'")
     clock.advance(timedelta(days=8))
     assert queue.receive(MINUTE) == []
-    (poison,) = backend.queue(clock).poisoned()
+    (poison,) = local.queue(clock).poisoned()
     assert (poison.id, poison.text, poison.error) == (message.id, message.text, "ValueError: löschen 'x'")
     assert (poison.dequeue_count, poison.inserted_at, poison.poisoned_at) == (5, sent_at, sent_at + 5 * MINUTE)
 
@@ -264,55 +328,49 @@ def test_texts_put_together_are_stored_all_or_none(queue: SqliteQueue) -> None:
     assert [message.text for message in drain(queue)] == ["a", "", "c\x00d"]
 
 
-def send_many(backend: LocalBackend, shared: SqliteQueue | None, index: int) -> None:
-    queue = shared or backend.queue()
-    for number in range(50):
-        queue.send(signal(100 * index + number))
-
-
-def take_until_empty(backend: LocalBackend, index: int) -> list[str]:
-    return [message.text for message in drain(backend.queue())]
+def take_until_empty(local: LocalBackend, index: int) -> list[str]:
+    return [message.text for message in drain(local.queue())]
 
 
 @pytest.mark.parametrize("how", ["threads", "processes"])
-def test_nothing_is_lost_or_delivered_to_two_takers_at_once(backend: LocalBackend, how: How) -> None:
-    race(how, 4, send_many, backend, None)
-    taken = [text for texts in race(how, 4, take_until_empty, backend) for text in texts]
+def test_nothing_is_lost_or_delivered_to_two_takers_at_once(local: LocalBackend, how: How) -> None:
+    race(how, 4, send_many, local, None)
+    taken = [text for texts in race(how, 4, take_until_empty, local) for text in texts]
     assert sorted(taken) == sorted(signal(100 * i + n).to_message() for i in range(4) for n in range(50))
 
 
-def test_threads_may_share_one_queue(backend: LocalBackend) -> None:
-    race("threads", 8, send_many, backend, backend.queue())
-    assert backend.queue().counts()["visible"] == 400
+def test_threads_may_share_one_queue(local: LocalBackend) -> None:
+    race("threads", 8, send_many, local, local.queue())
+    assert local.queue().counts()["visible"] == 400
 
 
-def send_for_ever(backend: LocalBackend, acknowledge: Any) -> None:
-    queue = backend.queue()
+def send_for_ever(local: LocalBackend, acknowledge: Any) -> None:
+    queue = local.queue()
     for number in range(1_000_000):
         queue.send(signal(number))
         acknowledge(number)
 
 
-def test_what_was_sent_outlives_a_killed_sender(backend: LocalBackend) -> None:
-    acknowledged = kill_in_the_middle(send_for_ever, backend, after=50)
-    arrived = [from_message(message.text) for message in drain(backend.queue())]
+def test_what_was_sent_outlives_a_killed_sender(local: LocalBackend) -> None:
+    acknowledged = kill_in_the_middle(send_for_ever, local, after=50)
+    arrived = [from_message(message.text) for message in drain(local.queue())]
     # The send after the last acknowledged one may have been done.
     assert arrived[: len(acknowledged)] == [signal(number) for number in acknowledged]
     assert len(arrived) - len(acknowledged) in (0, 1)
 
 
-def take_for_ever(backend: LocalBackend, acknowledge: Any) -> None:
-    queue = backend.queue()
+def take_for_ever(local: LocalBackend, acknowledge: Any) -> None:
+    queue = local.queue()
     for _ in range(1_000_000):
         for message in queue.receive(timedelta(milliseconds=1), limit=1):
             acknowledge(message.id)
             queue.delete(message)
 
 
-def test_what_a_killed_taker_had_in_hand_is_delivered_again(backend: LocalBackend) -> None:
-    backend.queue().put([str(number) for number in range(2000)])
-    handled = kill_in_the_middle(take_for_ever, backend, after=20)
-    left = backend.queue().counts()
+def test_what_a_killed_taker_had_in_hand_is_delivered_again(local: LocalBackend) -> None:
+    local.queue().put([str(number) for number in range(2000)])
+    handled = kill_in_the_middle(take_for_ever, local, after=20)
+    left = local.queue().counts()
     # All but the last one in hand were deleted; that one may or may not have been.
     assert 2000 - left["visible"] - left["invisible"] - (len(set(handled)) - 1) in (0, 1)
 

@@ -12,7 +12,7 @@ from shared.adapters.local.database import Database
 from shared.domain.signals import Signal
 from shared.errors import Conflict, Missing
 from shared.ports.clock import Clock
-from shared.ports.signal_queue import check_message
+from shared.ports.signal_queue import PoisonMessage, check_message
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -40,18 +40,6 @@ class Message:
     text: str
     dequeue_count: int
     inserted_at: datetime
-
-
-@dataclass(frozen=True)
-class PoisonMessage:
-    """A message that was given up, with the ``error`` of its last attempt."""
-
-    id: str
-    text: str
-    error: str
-    dequeue_count: int
-    inserted_at: datetime
-    poisoned_at: datetime
 
 
 class SqliteQueue:
