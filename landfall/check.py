@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shared.catalog import Catalog, PipelineFolder
@@ -18,16 +19,29 @@ def check(root: Path, names: Sequence[str] = ()) -> list[Fault]:
     environment. Raises :class:`~shared.errors.Missing` for a name that is no folder there.
     """
     catalog = Catalog(root)
-    known = catalog.names()
-    for name in names:
-        if name not in known:
-            raise Missing(f"there is no pipeline {name!r} in {root.name}/. {nearest(name, known)}")
-    wanted = list(dict.fromkeys(names)) or known
+    wanted = _wanted(catalog, names)
     faults = [fault for name, found in catalog.faults().items() if name in wanted for fault in found]
     for folder in catalog.all():
         if folder.pipeline.name in wanted:
             faults += _script_faults(folder) + _environment_faults(folder)
     return faults
+
+
+def check_for_spark(root: Path, names: Sequence[str] = ()) -> list[Fault]:
+    """What in the features.sql of valid pipelines is not proven to mean the same on Spark, which Azure runs.
+
+    For a pipeline that stays on a laptop these are no faults. Raises like :func:`check`.
+    """
+    from shared.spark.pipelines import judge
+
+    catalog = Catalog(root)
+    wanted = _wanted(catalog, names)
+    return [
+        replace(fault, where=_in(folder, fault.where))
+        for folder in catalog.all()
+        if folder.pipeline.name in wanted
+        for fault in judge(folder.pipeline, folder.sql)
+    ]
 
 
 def report(faults: Sequence[Fault], checked: Sequence[str]) -> str:
@@ -37,6 +51,18 @@ def report(faults: Sequence[Fault], checked: Sequence[str]) -> str:
         return f"{len(checked)} {many} fine: {', '.join(checked)}" if checked else "There is no pipeline to check."
     lines = [f"{fault.where}: {fault.what}\n    {fault.cure}" for fault in faults]
     return "\n".join([*lines, "", f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"])
+
+
+def _wanted(catalog: Catalog, names: Sequence[str]) -> list[str]:
+    known = catalog.names()
+    for name in names:
+        if name not in known:
+            raise Missing(f"there is no pipeline {name!r} in {catalog.root.name}/. {nearest(name, known)}")
+    return list(dict.fromkeys(names)) or known
+
+
+def _in(folder: PipelineFolder, where: str) -> str:
+    return f"{folder.folder.parent.name}/{folder.folder.name}/{where}"
 
 
 def _script_faults(folder: PipelineFolder) -> list[Fault]:

@@ -292,21 +292,43 @@ def new(
 
 @app.command()
 def check(
-    pipelines: Annotated[list[str] | None, typer.Argument(help="Names; all by default.")] = None, as_json: Json = False
+    pipelines: Annotated[list[str] | None, typer.Argument(help="Names; all by default.")] = None,
+    spark: Annotated[
+        bool, typer.Option("--spark", help="Refuse what Spark may do differently; run both engines on landed data.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, readable=True, help="With --spark: this file for landed data."),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Everything that can be known of pipelines without running them."""
+    """Everything that can be known of pipelines without running them; with --spark, that both engines agree."""
     from landfall.check import check as check_pipelines
-    from landfall.check import report
+    from landfall.check import check_for_spark, report
     from shared import settings
     from shared.catalog import Catalog
 
-    root = settings.load().pipelines
+    loaded = settings.load()
+    root = loaded.pipelines
     names = pipelines or Catalog(root).names()
-    faults = check_pipelines(root, names)
+    if data and (not spark or len(names) != 1):
+        raise typer.BadParameter("--data is for --spark and one pipeline")
+    faults, only_on_azure = check_pipelines(root, names), check_for_spark(root, names)
+    said: list[str] = []
+    if spark:
+        from landfall.two_engines import compare_all
+
+        faults, compared = compare_all(root, names, data, faults, only_on_azure)
+        said += compared
+    elif loaded.backend == "azure":
+        faults += only_on_azure
+    elif only_on_azure:
+        said += ["On Azure, where Spark prepares features, this would be refused, too:"]
+        said += [f"  {fault}" for fault in only_on_azure]
     if as_json:
         _print([{"where": f.where, "what": f.what, "cure": f.cure} for f in faults])
     else:
-        print(report(faults, names))
+        print("\n".join([*said, report(faults, names)]))
     raise typer.Exit(REFUSED if faults else 0)
 
 

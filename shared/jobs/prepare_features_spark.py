@@ -22,6 +22,7 @@ from shared.jobs.spark_lake import SparkLake
 from shared.jobs.spark_landing import PLACE, Landed, SparkLanding, fault, is_reserved
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.spark.expressions import quoted
+from shared.spark.pipelines import KEYS, key_fault
 from shared.spark.query import SETTINGS, to_spark
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ PROFILE_ROWS = 200_000
 """Up to about so many training rows make the reference profile, chosen by a hash of the key."""
 FILE_ROWS = 2_000_000
 """About so many rows go into one file."""
-KEYS = ("string", "int", "date", "boolean")
-"""Types of a key whose text, which the split hashes, is the same on every engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,14 +280,6 @@ class _Preparation:
         table = _collected(features.where(where).orderBy(key).selectExpr(*picked))
         record: dict[str, Any] = to_record(profile_of({name: table[name] for name in names}, kinds))
         return record
-
-
-def key_fault(key: str, kind: str) -> str:
-    """What is wrong with a key of type ``kind``, none of :data:`KEYS`."""
-    return (
-        f"the key {key} is a {kind}, whose text, by which rows are held out, differs between engines."
-        " Make it text, a whole number or a date"
-    )
 
 
 class _blaming_the_query:

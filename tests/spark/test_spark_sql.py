@@ -8,6 +8,7 @@ import pytest
 import sqlglot
 
 from shared.features_sql import DIALECT
+from shared.settings import ROOT
 from shared.spark.expressions import name_of
 from shared.spark.query import PROVEN, to_spark
 from tests.spark.engines import LANDED, Engines, awkward_rows, same
@@ -508,3 +509,12 @@ def test_every_proven_construct_has_a_case() -> None:
     shown = {name_of(node) for sql in cases for node in sqlglot.parse_one(sql, read=DIALECT).walk()}
     # A name that sqlglot gives the construct in other places only.
     assert PROVEN - shown == set()
+
+
+def test_the_documentation_lists_every_function_that_is_proven() -> None:
+    import re
+
+    told = (ROOT / "docs/spark.md").read_text(encoding="utf-8").lower()
+    text = re.sub(r"'[^']*'", "''", "\n".join([*EXPRESSIONS, *AGGREGATES]).lower())
+    functions = set(re.findall(r"\b([a-z_0-9]+)\(", text)) - {"over", "in", "filter", "and", "or"}
+    assert {name for name in functions if not re.search(rf"\b{name}\b", told)} == set()
