@@ -86,7 +86,7 @@ class BatchDue(Signal):
 
     @property
     def key(self) -> str:
-        return f"{self.pipeline}/{self.batch}@{self.due.isoformat(timespec='seconds')}"
+        return f"{self.pipeline}/{self.batch}@{self.due.isoformat(timespec='microseconds')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
-from landfall.follow import follow, run_of_file, settled
+from landfall.follow import SETTLED, follow, run_of_file, settled
 from landfall.host import LaptopHost
 from landfall.session import fresh_app
 from shared import bootstrap, runs
 from shared.domain.ledger import Claim, Decision, PipelineState, Run, Version
 from shared.domain.signals import Signal
 from shared.loop import Loop
+from shared.ports.feature_engine import Manifest
 from shared.ports.lake import FileInfo
+from shared.preparation import read_manifest
 from shared.settings import ROOT, Settings
 
 T = TypeVar("T")
@@ -38,9 +43,14 @@ landing:
   checks: [{column: x, between: [-100, 100]}, {column: id, unique: true}]
 features: {key: id, label: label}
 training: {timeout: 60s}
-gate: {metric: roc_auc, positive: yes}
+gate: {metric: roc_auc, positive: yes, max_latency_ms: 20000}
+rollout: {bake: 10m, rollback_when: {error_rate: 0.05, min_requests: 5, p95_ms: 20000, prediction_psi: 100}}
+retraining: {schedule: null}
 """
+"""Its limits of latency allow for a machine that has much else to do."""
+
 TINY_SQL = "select id, x, kind, label from landed"
+
 TINY_TRAIN = """
 import argparse
 
@@ -52,20 +62,44 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+COLUMNS = ["x", "kind"]
+UNKNOWN = "ignore"
+
 parser = argparse.ArgumentParser()
 for option in ("--data", "--test-data", "--model-output"):
     parser.add_argument(option)
 args = parser.parse_args()
 rows = pd.read_parquet(args.data)
 x, y = rows[["x", "kind"]], rows["label"]
-columns = ColumnTransformer([("kind", OneHotEncoder(handle_unknown="ignore"), ["kind"])], remainder="passthrough")
-model = make_pipeline(columns, LogisticRegression()).fit(x, y)
-print(f"trained on {len(x)} rows")
-mlflow.sklearn.save_model(
-    model, args.model_output, signature=infer_signature(x, model.predict(x)), pip_requirements=["scikit-learn"],
-    skops_trusted_types=["numpy.dtype"],
-)
+numbers = ("numbers", "passthrough", [name for name in COLUMNS if name == "x"])
+columns = ColumnTransformer([("kind", OneHotEncoder(handle_unknown=UNKNOWN), ["kind"]), numbers])
+with mlflow.start_run():
+    model = make_pipeline(columns, LogisticRegression()).fit(x, y)
+    mlflow.log_metric("rows", len(x))
+    mlflow.sklearn.save_model(
+        model, args.model_output, signature=infer_signature(x, model.predict(x)), pip_requirements=["scikit-learn"],
+        skops_trusted_types=["numpy.dtype"],
+    )
+print(f"trained on {len(x)} rows with {COLUMNS}")
 """
+BLIND_TRAIN = TINY_TRAIN.replace('["x", "kind"]\nUNKNOWN', '["kind"]\nUNKNOWN')
+"""Learns from one column only, the one that says little."""
+FRAGILE_TRAIN = TINY_TRAIN.replace('"ignore"', '"error"')
+"""As good as the best on what it knows, and fails on a kind that it has never seen."""
+NO_TRAIN = "import sys\nprint('reading the rows')\nsys.exit('the disk is full')"
+"""For stories that end before a model does."""
+
+
+def tiny_yaml(name: str, **changes: str) -> str:
+    """The tiny pipeline under another name; each of ``changes`` replaces a line that begins with its name."""
+    lines = TINY_YAML.replace("tiny", name).splitlines()
+    for field, line in changes.items():
+        assert any(present.strip().startswith(f"{field}:") for present in lines), field
+        lines = [
+            " " * (len(present) - len(present.lstrip())) + line if present.strip().startswith(f"{field}:") else present
+            for present in lines
+        ]
+    return "\n".join(lines) + "\n"
 
 
 class LivingLoop:
@@ -98,9 +132,19 @@ class LivingLoop:
         (folder / "environment.yml").write_text(f"name: {name}\ndependencies: [python=3.11]\n")
         return folder
 
-    def ship(self, name: str) -> None:
-        """One of the pipelines that the project ships."""
-        shutil.copytree(ROOT / "pipelines" / name, self.pipelines / name)
+    def add_tiny(self, name: str, train: str = TINY_TRAIN, **changes: str) -> Path:
+        """A tiny pipeline of that name, see :func:`tiny_yaml`."""
+        return self.add_pipeline(name, tiny_yaml(name, **changes), TINY_SQL, train)
+
+    def ship(self, name: str, **changes: str) -> None:
+        """One of the pipelines that the project ships; each of ``changes`` gives a setting another value."""
+        folder = self.pipelines / name
+        shutil.copytree(ROOT / "pipelines" / name, folder)
+        text = (folder / "pipeline.yaml").read_text()
+        for field, value in changes.items():
+            text, count = re.subn(rf"\b{field}: [^,}}\n]+", f"{field}: {value}", text)
+            assert count == 1, field
+        (folder / "pipeline.yaml").write_text(text)
 
     @contextmanager
     def alive(self, *run_at_start: str) -> Iterator[LivingLoop]:
@@ -119,6 +163,18 @@ class LivingLoop:
 
     def land(self, path: str, content: str) -> FileInfo:
         return self.loop.ports.lake.write(path, content.encode())
+
+    def folder(self, pipeline: str) -> Path:
+        """Where files land for a pipeline, as people see it: a folder of this machine."""
+        place = Path(self.loop.ports.lake.uri(f"landing/{pipeline}"))
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def found(self, path: str) -> FileInfo:
+        """What the lake says of a file that somebody else put there."""
+        info = self.loop.ports.lake.stat(path)
+        assert info is not None, path
+        return info
 
     def run_of(self, pipeline: str, info: FileInfo, seconds: float = 60) -> Run:
         """The run that the file ends up in."""
@@ -148,6 +204,36 @@ class LivingLoop:
         assert found is not None
         return found
 
+    def runs(self, pipeline: str, cause: str | None = None) -> list[Run]:
+        """The pipeline's runs, the oldest first."""
+        found = sorted(self.loop.ports.ledger.list(Run, pipeline), key=lambda run: run.created_at)
+        return [run for run in found if cause in (None, run.cause)]
+
+    def manifest(self, run: Run) -> Manifest:
+        """What a run's features job said of them."""
+        return read_manifest(self.loop, run.features)
+
+    def operate(self, pipeline: str, action: str, **body: Any) -> str:
+        """Ask for something over HTTP as an operator does; returns the signal's key."""
+        answer = self.call("POST", f"/api/pipelines/{pipeline}/{action}", body)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["signal"])
+
+    def handled(self, signal: str, seconds: float = 60) -> Claim:
+        """What came of a signal that was asked for over HTTP, by its key."""
+
+        def look() -> Claim | None:
+            claim = self.loop.ports.ledger.read(Claim, signal, "claim")
+            return claim if claim and claim.status in SETTLED else None
+
+        return eventually(look, seconds)
+
+    def retrained(self, pipeline: str, request: str) -> Run:
+        """The run that a retraining by hand began, at its end."""
+        claim = self.handled(self.operate(pipeline, "retrain", request=request))
+        assert claim.status == "done", claim.reason
+        return self.ended(runs.read(self.loop, pipeline, f"{pipeline}-m{request}"))
+
     def decisions(self, pipeline: str, outcome: str | None = None) -> list[Decision]:
         found = list(self.loop.ports.ledger.list(Decision, pipeline))
         return [d for d in found if outcome in (None, d.outcome)]
@@ -158,6 +244,11 @@ class LivingLoop:
         if isinstance(payload, bytes):
             return self.http.request(method, path, content=payload, headers=keyed)
         return self.http.request(method, path, json=payload, headers=keyed)
+
+    def admin(self, function: str) -> None:
+        """Run a function by hand, now, whatever its schedule."""
+        answer = self.http.post(f"/admin/functions/{function}", headers={"x-functions-key": self.host.keys.master})
+        assert answer.status_code == 202, answer.text
 
     def deliver(self, *events: dict[str, Any], function: str = "event_storage") -> httpx.Response:
         """Events to the webhook, as Event Grid sends them."""
@@ -215,17 +306,66 @@ class LivingLoop:
         return json.loads(done.stdout)
 
 
-def tiny_rows(count: int, *, start: int = 0, effect: float = 1.0, only: str = "") -> str:
-    """CSV of ``count`` rows whose label follows x (``effect`` 0: not at all), the same for the same arguments."""
+class Visitors:
+    """Somebody who asks a pipeline's endpoint all the time inside the block, with one body after the other.
+
+    ``splits`` are the traffic splits in the order in which they came into force, ``answered`` counts who answered
+    under which of them, ``refused`` are the texts of answers that were none.
+    """
+
+    def __init__(self, living: LivingLoop, pipeline: str, bodies: Sequence[Any]) -> None:
+        self.splits: list[dict[str, int]] = []
+        self.answered: dict[str, Counter[str]] = {}
+        self.refused: list[str] = []
+        self._living = living
+        self._pipeline = pipeline
+        self._bodies = bodies
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="visitors")
+
+    def __enter__(self) -> Visitors:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def shares(self, split: dict[str, int]) -> Counter[str]:
+        """How many answers each deployment gave while the traffic was split so."""
+        return self.answered.get(json.dumps(split), Counter())
+
+    def _ask(self) -> None:
+        turn = 0
+        while not self._stop.wait(0.005):
+            before = self._split()
+            answer = self._living.call(
+                "POST", f"/api/pipelines/{self._pipeline}/score", self._bodies[turn % len(self._bodies)]
+            )
+            turn += 1
+            if answer.status_code != 200:
+                self.refused.append(answer.text)
+            elif self._split() == before:
+                self.answered.setdefault(json.dumps(before), Counter())[answer.headers["x-landfall-deployment"]] += 1
+
+    def _split(self) -> dict[str, int]:
+        split = self._living.loop.ports.endpoints.traffic(self._pipeline)
+        if self.splits[-1:] != [split]:
+            self.splits.append(split)
+        return split
+
+
+def tiny_rows(count: int, *, start: int = 0, effect: float = 1.0) -> str:
+    """CSV of ``count`` rows whose label follows x, and kind a little (``effect`` 0: nothing), always the same."""
     import numpy as np
 
     random = np.random.default_rng(start + 1)
     x = random.normal(size=count)
-    yes = random.random(count) < 1 / (1 + np.exp(-3 * effect * x))
     kind = random.choice(["a", "b", "c"], count)
+    yes = random.random(count) < 1 / (1 + np.exp(-effect * (3 * x + (kind == "a"))))
     lines = ["id,x,kind,label"]
     for n in range(count):
-        lines.append(f"k{start + n},{x[n]:.4f},{only or kind[n]},{'yes' if yes[n] else 'no'}")
+        lines.append(f"k{start + n},{x[n]:.4f},{kind[n]},{'yes' if yes[n] else 'no'}")
     return "\n".join(lines) + "\n"
 
 
