@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.adapters.local.column_types import SQL_TYPES, quote, text, typed
 from shared.adapters.local.model_registry import read_signature
+from shared.column_types import SQL_TYPES, quote, text, typed
 from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.errors import LandfallError, Rejected

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.local.clock import SystemClock
-from shared.adapters.local.column_types import SQL_TYPES, quote, text, type_of
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.landed_files import Landed, LandedFiles, fault, is_reserved
+from shared.column_types import SQL_TYPES, quote, text, type_of
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from shared.adapters.local.column_types import (
+from shared.column_types import (
     SNIFFED,
     SQL_TYPES,
     cleaned,
