@@ -11,18 +11,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.adapters.local.model_registry import read_signature
 from shared.column_types import SQL_TYPES, quote, text, typed
 from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import DIALECT, analyse, parse, scoring_sql
 from shared.jobs.served_model import ServedModel
+from shared.model_signature import signature_of
 from shared.ports.feature_engine import Manifest
 from shared.ports.model_registry import SignatureColumn
 
@@ -66,18 +66,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def score(spec: ScoringSpec, part: Path) -> int:
+def printed(progress: dict[str, float]) -> None:
+    """Say how far the job is on standard output, a JSON object a line."""
+    print(json.dumps(progress), flush=True)
+
+
+def score(spec: ScoringSpec, part: Path, say: Callable[[dict[str, float]], None] = printed) -> int:
     """Score all files into ``spec.output`` and return the number of rows; ``part`` is where it is prepared.
 
-    Progress goes to standard output, a JSON object a line with rows, problems and seconds.
+    ``say`` is called every few seconds, and at the end, with the rows, problems and seconds so far.
     """
     import duckdb
     import pyarrow.parquet as pq
 
-    signature = read_signature(Path(spec.model))
+    signature = signature_of((Path(spec.model) / "MLmodel").read_text(encoding="utf-8"))
     if not signature:
         raise Rejected(f"version {spec.version} has no signature with named columns, so no file can be scored with it")
-    progress = _Progress()
+    progress = _Progress(say)
     writer: pq.ParquetWriter | None = None
     with duckdb.connect() as connection:
         _set_up(connection, part.parent)
@@ -296,7 +301,8 @@ def _found(name: str, types: dict[str, str]) -> str | None:
 class _Progress:
     """Rows done, said every few seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[dict[str, float]], None]) -> None:
+        self._tell = say
         self.rows = 0
         self.problems = 0
         self._start = self._said = time.monotonic()
@@ -310,8 +316,7 @@ class _Progress:
         now = time.monotonic()
         if force or now - self._said >= PROGRESS_SECONDS:
             self._said = now
-            line = {"rows": self.rows, "problems": self.problems, "seconds": round(now - self._start, 1)}
-            print(json.dumps(line), flush=True)
+            self._tell({"rows": self.rows, "problems": self.problems, "seconds": round(now - self._start, 1)})
 
 
 if __name__ == "__main__":
