@@ -202,6 +202,8 @@ module app 'modules/function-app.bicep' = {
     appAccount: storage.outputs.appName
     lakeAccount: storage.outputs.lakeName
     mlWorkspace: machineLearning.outputs.workspaceName
+    synapseWorkspace: synapse.outputs.workspaceName
+    sparkPool: synapse.outputs.poolName
     eventsTopic: topics.outputs.topicAddress
     insightsConnection: monitoring.outputs.connectionString
     logs: monitoring.outputs.logs

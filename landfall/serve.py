@@ -6,8 +6,7 @@ import logging
 import signal
 import threading
 
-from landfall.host import LaptopHost
-from landfall.session import fresh_app, open_loop
+from landfall.session import host_of, open_loop
 from landfall.show import console
 
 
@@ -18,14 +17,7 @@ def serve(pace: float | None, verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     loop = open_loop(pace)
     settings = loop.settings
-    host = LaptopHost(
-        fresh_app(),
-        settings.home,
-        settings.port,
-        account=settings.account,
-        container=settings.container,
-        run_at_start=("timer_reconcile",),
-    )
+    host = host_of(loop, settings.port)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from landfall.host import LaptopHost, running
 from shared import bootstrap, settings
+from shared.errors import ConfigurationError, Fault
 from shared.loop import Loop
 
 EMBEDDED_PACE = 60.0
@@ -37,20 +38,36 @@ def working(pace: float = EMBEDDED_PACE) -> Iterator[tuple[Loop, bool]]:
             loop.predictions.close()
         return
     loop = open_loop(max(pace, loaded.pace))
-    host = LaptopHost(
-        fresh_app(),
-        loop.settings.home,
-        0,
-        account=loop.settings.account,
-        container=loop.settings.container,
-        run_at_start=("timer_reconcile",),
-    )
+    host = host_of(loop, 0)
     host.start()
     try:
         yield loop, True
     finally:
         host.stop()
         loop.predictions.close()
+
+
+def host_of(loop: Loop, port: int) -> LaptopHost:
+    """The laptop's host for a loop, not started. Raises ConfigurationError when the loop's queue is none of its own."""
+    settings = loop.settings
+    if (settings.backend, settings.queue) != ("local", "embedded"):
+        raise ConfigurationError(
+            [
+                Fault(
+                    "LANDFALL_QUEUE" if settings.backend == "local" else "LANDFALL_BACKEND",
+                    "the signals are in a storage queue, which the laptop's host does not read",
+                    "Run the app with func start, or leave it unset.",
+                )
+            ]
+        )
+    return LaptopHost(
+        fresh_app(),
+        settings.home,
+        port,
+        account=settings.account,
+        container=settings.container,
+        run_at_start=("timer_reconcile",),
+    )
 
 
 def fresh_app():  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shared.loop import Loop
     from shared.ports import Ports
+    from shared.ports.signal_queue import SignalQueue
     from shared.settings import Settings
 
 _lock = threading.Lock()
@@ -36,21 +37,13 @@ def use(other: Loop | None) -> None:
 
 
 def build(settings: Settings) -> Loop:
-    """A loop of the backend that the settings name.
-
-    Raises :class:`~shared.errors.Refused` for azure: its adapters are not all there yet.
-    """
+    """A loop of the backend that the settings name."""
     from shared.catalog import Catalog
-    from shared.errors import Refused
     from shared.loop import Loop
     from shared.prediction_log import PredictionLog
 
-    if settings.backend == "azure":
-        raise Refused(
-            "the Azure backend cannot run the loop yet: feature preparation, queue, ledger and lake are still to "
-            "come; set LANDFALL_BACKEND to local"
-        )
-    ports = _observed(_local(settings), settings)
+    made = _azure(settings) if settings.backend == "azure" else _local(settings)
+    ports = _observed(made, settings)
     return Loop(
         settings=settings,
         catalog=Catalog(settings.pipelines, pace=settings.pace),
@@ -66,7 +59,7 @@ def _observed(ports: Ports, settings: Settings) -> Ports:
     from shared import telemetry
     from shared.adapters.azure import traces
 
-    telemetry.start(traces.provider(settings.traces))
+    telemetry.start(traces.provider(settings.traces, settings.client_id))
     return telemetry.traced(ports)
 
 
@@ -88,7 +81,7 @@ def _local(settings: Settings) -> Ports:
     registry = MlflowRegistry(home)
     return Ports(
         lake=lake,
-        queue=SqliteQueue(home / "queue.db", clock),
+        queue=_storage_queue(settings) if settings.queue == "storage" else SqliteQueue(home / "queue.db", clock),
         ledger=SqliteLedger(home / "ledger.db"),
         features=DuckDBFeatureEngine(home, lake),
         training=ProcessTrainingService(home, lake, registry),
@@ -98,3 +91,46 @@ def _local(settings: Settings) -> Ports:
         events=EventLog(home / "events.jsonl", clock),
         clock=clock,
     )
+
+
+def _storage_queue(settings: Settings) -> SignalQueue:
+    from shared.adapters.azure.signal_queue import StorageQueue
+
+    return StorageQueue(settings.app_storage)
+
+
+def _azure(settings: Settings) -> Ports:
+    from shared.adapters.azure.batch_service import SynapseBatchService
+    from shared.adapters.azure.clock import SystemClock
+    from shared.adapters.azure.credential import AppCredential
+    from shared.adapters.azure.endpoint_service import AzureEndpoints
+    from shared.adapters.azure.event_publisher import EventGridTopic
+    from shared.adapters.azure.feature_engine import SynapseFeatureEngine
+    from shared.adapters.azure.lake import BlobLake
+    from shared.adapters.azure.model_registry import AzureModelRegistry
+    from shared.adapters.azure.run_ledger import TableLedger
+    from shared.adapters.azure.signal_queue import StorageQueue
+    from shared.adapters.azure.training_service import AzureTrainingService
+    from shared.adapters.azure.workspace import Workspace
+    from shared.ports import Ports
+
+    clock, credential = SystemClock(), AppCredential(settings.client_id)
+    workspace = Workspace(settings.subscription, settings.resource_group, settings.workspace, credential)
+    lake = BlobLake(_storage(settings.account, "blob"), settings.account, settings.container, credential)
+    registry = AzureModelRegistry(workspace)
+    return Ports(
+        lake=lake,
+        queue=StorageQueue(_storage(settings.app_account, "queue"), credential),
+        ledger=TableLedger(_storage(settings.app_account, "table"), credential),
+        features=SynapseFeatureEngine(settings.synapse, settings.spark_pool, lake, credential),
+        training=AzureTrainingService(workspace, lake, registry),
+        registry=registry,
+        endpoints=AzureEndpoints(workspace, registry),
+        batch=SynapseBatchService(settings.synapse, lake, credential),
+        events=EventGridTopic(settings.events_topic, clock, credential),
+        clock=clock,
+    )
+
+
+def _storage(account: str, service: str) -> str:
+    return f"https://{account}.{service}.core.windows.net"

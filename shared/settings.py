@@ -19,9 +19,14 @@ class Settings:
     """``backend`` is local or azure; ``home`` holds a laptop's state, ``pipelines`` the pipeline folders.
 
     ``pace`` makes the waiting of a laptop's loop shorter: quiet windows, bake times, drift windows and
-    cooldowns of all pipelines are divided by it. ``subscription``, ``resource_group`` and ``workspace`` are
-    those of Azure ML, ``events_topic`` the address of the Event Grid topic that Landfall publishes to,
-    ``traces`` the connection string of the Application Insights that gets spans.
+    cooldowns of all pipelines are divided by it. ``queue`` is embedded, or storage: then a laptop's signals go
+    through the storage that ``app_storage`` (a connection string) names, as under the Functions Core Tools.
+
+    On Azure ``account`` is the lake, ``app_account`` the storage account of the function app, which has queue and
+    ledger. ``subscription``, ``resource_group`` and ``workspace`` are those of Azure ML, ``synapse`` and
+    ``spark_pool`` those of Synapse, ``events_topic`` is the address of the Event Grid topic that Landfall
+    publishes to, ``client_id`` the user-assigned identity (empty: the system-assigned one), ``traces`` the
+    connection string of the Application Insights that gets spans.
     """
 
     backend: str
@@ -31,9 +36,15 @@ class Settings:
     account: str
     container: str
     pace: float = 1.0
+    queue: str = "embedded"
+    app_storage: str = field(default="", repr=False)
+    app_account: str = ""
+    client_id: str = ""
     subscription: str = ""
     resource_group: str = ""
     workspace: str = ""
+    synapse: str = ""
+    spark_pool: str = ""
     events_topic: str = ""
     traces: str = field(default="", repr=False)
 
@@ -42,9 +53,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from environment variables (the process's own by default).
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
-    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1),
-    LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE and LANDFALL_EVENTS_TOPIC (none);
-    APPLICATIONINSIGHTS_CONNECTION_STRING (none) as the Functions host reads it.
+    (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1) and
+    LANDFALL_QUEUE (embedded); LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE,
+    LANDFALL_SYNAPSE, LANDFALL_SPARK_POOL and LANDFALL_EVENTS_TOPIC, which the azure backend needs;
+    AzureWebJobsStorage, AzureWebJobsStorage__accountName, AZURE_CLIENT_ID and
+    APPLICATIONINSIGHTS_CONNECTION_STRING as the Functions host reads them.
     Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
     every fault found.
     """
@@ -69,6 +82,15 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         faults.append(
             Fault("LANDFALL_PIPELINES", f"there is no folder {pipelines}", "Name the folder that holds the pipelines.")
         )
+    queue = env.get("LANDFALL_QUEUE", "embedded")
+    if queue not in ("embedded", "storage"):
+        faults.append(Fault("LANDFALL_QUEUE", f"{queue!r} is no queue", "Set it to embedded or storage."))
+    if queue == "storage" and backend == "local" and not env.get("AzureWebJobsStorage"):
+        faults.append(
+            Fault("AzureWebJobsStorage", "the storage of the queue is not named", "Set its connection string.")
+        )
+    if backend == "azure":
+        faults += [Fault(name, "is not set", cure) for name, cure in _ON_AZURE.items() if not env.get(name)]
     if faults:
         raise ConfigurationError(faults)
     return Settings(
@@ -79,12 +101,31 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         account=env.get("LANDFALL_LAKE_ACCOUNT", "landfall"),
         container=env.get("LANDFALL_LAKE_CONTAINER", "lake"),
         pace=pace,
+        queue=queue,
+        app_storage=env.get("AzureWebJobsStorage", ""),
+        app_account=env.get("AzureWebJobsStorage__accountName", ""),
+        client_id=env.get("AZURE_CLIENT_ID", ""),
         subscription=env.get("LANDFALL_SUBSCRIPTION", ""),
         resource_group=env.get("LANDFALL_RESOURCE_GROUP", ""),
         workspace=env.get("LANDFALL_WORKSPACE", ""),
+        synapse=env.get("LANDFALL_SYNAPSE", ""),
+        spark_pool=env.get("LANDFALL_SPARK_POOL", ""),
         events_topic=env.get("LANDFALL_EVENTS_TOPIC", ""),
         traces=env.get("APPLICATIONINSIGHTS_CONNECTION_STRING", ""),
     )
+
+
+_ON_AZURE = {
+    "LANDFALL_LAKE_ACCOUNT": "Name the storage account that data land in.",
+    "AzureWebJobsStorage__accountName": "Name the storage account of the function app.",
+    "LANDFALL_SUBSCRIPTION": "Set the id of the subscription that has the Azure ML workspace.",
+    "LANDFALL_RESOURCE_GROUP": "Name the resource group of the Azure ML workspace.",
+    "LANDFALL_WORKSPACE": "Name the Azure ML workspace.",
+    "LANDFALL_SYNAPSE": "Name the Synapse workspace.",
+    "LANDFALL_SPARK_POOL": "Name its Spark pool.",
+    "LANDFALL_EVENTS_TOPIC": "Set the address of the Event Grid topic for what Landfall publishes (https://…).",
+}
+"""What the azure backend cannot do without, and what to do when it is not set."""
 
 
 def _number(text: str) -> float:

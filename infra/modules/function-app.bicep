@@ -11,6 +11,8 @@ param callerRanges array
 param appAccount string
 param lakeAccount string
 param mlWorkspace string
+param synapseWorkspace string
+param sparkPool string
 param eventsTopic string
 param insightsConnection string
 param logs string
@@ -78,6 +80,8 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'LANDFALL_SUBSCRIPTION', value: subscription().subscriptionId }
         { name: 'LANDFALL_RESOURCE_GROUP', value: resourceGroup().name }
         { name: 'LANDFALL_WORKSPACE', value: mlWorkspace }
+        { name: 'LANDFALL_SYNAPSE', value: synapseWorkspace }
+        { name: 'LANDFALL_SPARK_POOL', value: sparkPool }
         { name: 'LANDFALL_EVENTS_TOPIC', value: eventsTopic }
       ]
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
@@ -70,7 +71,7 @@ def azure_endpoints(standin: StandIn, models: MlflowRegistry) -> AzureEndpoints:
             asset = {"modelUri": uri, "modelType": "mlflow_model", "flavors": {}}
             standin.ml.assets.setdefault(("models", name, version.version), asset)
     standin.endpoints.all.clear()
-    workspace = Workspace(SUBSCRIPTION, GROUP, NAME)
+    workspace = Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential())
     return AzureEndpoints(workspace, AzureModelRegistry(workspace))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.event_publisher import EventGridTopic
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.event_publisher import EventLog
@@ -31,7 +32,7 @@ class Topic:
     received: list[dict[str, Any]]
 
     def publisher(self, clock: Clock | None = None) -> EventPublisher:
-        return EventGridTopic(TOPIC, clock or SystemClock(), seconds=5)
+        return EventGridTopic(TOPIC, clock or SystemClock(), AppCredential(), seconds=5)
 
     def published(self) -> list[dict[str, Any]]:
         return self.received

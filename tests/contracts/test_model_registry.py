@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local import spool, tracking
@@ -67,7 +68,7 @@ def azure_harness(standin: StandIn, home: Path) -> Harness:
         found = [{"eventType": e.kind, "subject": e.subject, "data": e.data} for e in standin.ml.raised]
         return [event for event in found if event["data"].get("ModelName") == model]
 
-    return Harness(AzureModelRegistry(Workspace(SUBSCRIPTION, GROUP, NAME)), train, events, home)
+    return Harness(AzureModelRegistry(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential())), train, events, home)
 
 
 @pytest.fixture(params=["local", "azure"])

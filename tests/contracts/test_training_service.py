@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.training_service import AzureTrainingService
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local import spool, tracking
@@ -93,7 +94,7 @@ class WorkspaceLake:
 
 def azure_harness(standin: StandIn, home: Path) -> Harness:
     lake: Any = WorkspaceLake(standin)
-    service = AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME), lake, NoModels())
+    service = AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential()), lake, NoModels())
 
     def events(job: str) -> list[tuple[str, dict[str, Any]]]:
         found = [event for event in standin.ml.raised if event.data.get("runId") == job]

@@ -105,7 +105,7 @@ def test_a_span_arrives_with_its_ids(insights: Insights) -> None:
 
 def test_the_setting_alone_turns_spans_on(insights: Insights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, real = [], traces.provider
-    monkeypatch.setattr(traces, "provider", lambda connection: made.append(real(connection)) or made[-1])
+    monkeypatch.setattr(traces, "provider", lambda *given: made.append(real(*given)) or made[-1])
     settings = load({"LANDFALL_HOME": str(tmp_path), "APPLICATIONINSIGHTS_CONNECTION_STRING": connection(insights)})
     assert KEY not in repr(settings)
     ports = bootstrap.build(settings).ports

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.workspace import Workspace
 from shared.domain.pipelines import Rollout
@@ -43,7 +44,7 @@ def service(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEn
         conda = b"dependencies: [python=3.11, {pip: [mlflow==3.15.0, scikit-learn==1.9.1, pandas==3.1.1]}]"
         azure.blobs.write("azureml", f"churn/{version}/conda.yaml", conda)
     registry: Any = Registry()
-    yield AzureEndpoints(Workspace(SUBSCRIPTION, GROUP, NAME, seconds=1), registry)
+    yield AzureEndpoints(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(), seconds=1), registry)
     azure.endpoints.held = False
     azure.endpoints.release()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from shared import training
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.training_service import AzureTrainingService
@@ -81,7 +82,7 @@ def completed(service: AzureTrainingService, name: str) -> JobStatus:
 
 
 def test_a_trained_model_is_registered_evaluated_deployed_and_answers(azure: StandIn) -> None:
-    workspace, lake = Workspace(SUBSCRIPTION, GROUP, NAME), Lake(azure)
+    workspace, lake = Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential()), Lake(azure)
     registry = AzureModelRegistry(workspace)
     port: Any = lake
     service = AzureTrainingService(workspace, port, registry)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
 from shared.errors import Transient
@@ -16,7 +17,7 @@ MLMODEL = 'flavors: {}\nsignature: {inputs: \'[{"type": "string", "name": "plan"
 
 
 def registry() -> AzureModelRegistry:
-    return AzureModelRegistry(Workspace(SUBSCRIPTION, GROUP, NAME, seconds=1))
+    return AzureModelRegistry(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(), seconds=1))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.training_service import AzureTrainingService
 from shared.adapters.azure.workspace import Workspace
 from shared.errors import Missing, Rejected, Transient
@@ -43,7 +44,7 @@ def service(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureTrainingSer
     monkeypatch.setattr(azure.ml, "worker", None)
     lake: Any = Lake()
     registry: Any = Registry()
-    return AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME, seconds=1), lake, registry)
+    return AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(), seconds=1), lake, registry)
 
 
 @pytest.fixture
@@ -247,13 +248,14 @@ def test_another_jobs_output_is_where_that_job_wrote_it(
 def test_a_user_assigned_identity_is_asked_for_by_its_client_id(
     azure: StandIn, service: AzureTrainingService, job: CommandJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(azure.identity, "client_id", "22222222-0000-0000-0000-000000000001")
+    client = "22222222-0000-0000-0000-000000000001"
+    monkeypatch.setattr(azure.identity, "client_id", client)
     with pytest.raises(Transient, match="identity"):
         service.status(job.name)
-    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-0000-0000-0000-000000000001")
     lake: Any = Lake()
     registry: Any = Registry()
-    assert AzureTrainingService(Workspace(SUBSCRIPTION, GROUP, NAME), lake, registry).status(job.name) is None
+    named = Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(client))
+    assert AzureTrainingService(named, lake, registry).status(job.name) is None
 
 
 def test_an_output_of_a_job_is_read_with_the_apps_identity(

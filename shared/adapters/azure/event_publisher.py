@@ -11,6 +11,7 @@ from shared.errors import Conflict, Missing, Rejected, Transient
 from shared.ports.clock import Clock
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from azure.eventgrid import EventGridPublisherClient
 
 
@@ -20,9 +21,10 @@ class EventGridTopic:
     Event Grid delivers at least once and in no order; a repeated event has the same id.
     """
 
-    def __init__(self, address: str, clock: Clock, *, seconds: float = 20.0) -> None:
+    def __init__(self, address: str, clock: Clock, credential: TokenCredential, *, seconds: float = 20.0) -> None:
         self._address = address
         self._clock = clock
+        self._credential = credential
         self._seconds = seconds
 
     def publish(self, kind: str, subject: str, data: dict[str, Any], *, id: str) -> None:
@@ -48,6 +50,5 @@ class EventGridTopic:
     @cached_property
     def _client(self) -> EventGridPublisherClient:
         from azure.eventgrid import EventGridPublisherClient
-        from azure.identity import DefaultAzureCredential
 
-        return EventGridPublisherClient(self._address, DefaultAzureCredential())
+        return EventGridPublisherClient(self._address, self._credential)

@@ -30,8 +30,17 @@ class Workspace:
     an adapter takes longer than a minute or two, which is below the visibility time of a queue message.
     """
 
-    def __init__(self, subscription: str, resource_group: str, name: str, *, seconds: float = 20.0) -> None:
+    def __init__(
+        self,
+        subscription: str,
+        resource_group: str,
+        name: str,
+        credential: TokenCredential,
+        *,
+        seconds: float = 20.0,
+    ) -> None:
         self.name = name
+        self.credential = credential
         self._subscription, self._resource_group = subscription, resource_group
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -61,13 +70,6 @@ class Workspace:
                     read_timeout=self._seconds,
                 )
             return self._client
-
-    @cached_property
-    def credential(self) -> TokenCredential:
-        """The app's identity. AZURE_CLIENT_ID names a user-assigned one."""
-        from azure.identity import DefaultAzureCredential
-
-        return DefaultAzureCredential()
 
     @cached_property
     def http(self) -> httpx.Client:
