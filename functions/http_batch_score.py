@@ -10,7 +10,10 @@ bp = func.Blueprint()
 @bp.function_name("http_batch_score")
 @bp.route(route="pipelines/{name}/batch-scores", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def http_batch_score(req: func.HttpRequest) -> func.HttpResponse:
-    """Score the lake file ``input`` into ``output`` with the champion, once for each ``partition``."""
+    """Score the lake file ``input`` into ``output`` with the champion, once for each ``partition``.
+
+    On Azure ``query`` reads the input from the SQL pool, and ``table`` loads the output into it.
+    """
     from shared import http_api
     from shared.domain.signals import BatchScoringRequested
 
@@ -21,9 +24,13 @@ def http_batch_score(req: func.HttpRequest) -> func.HttpResponse:
             input=str(body.get("input", "")),
             output=str(body.get("output", "")),
             partition=str(body.get("partition", "")),
+            query=str(body.get("query", "")),
+            table=str(body.get("table", "")),
             **common,
         ),
         "input",
         "output",
         "partition",
+        "query",
+        "table",
     )

@@ -235,11 +235,16 @@ class ApprovalGiven(OperatorSignal):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchScoringRequested(OperatorSignal):
-    """Score a file of the lake with the champion into ``output``. ``partition`` makes it once per partition."""
+    """Score a file of the lake with the champion into ``output``. ``partition`` makes it once per partition.
+
+    ``query`` and ``table`` are those of :class:`~shared.ports.batch_service.BatchScoringJob`.
+    """
 
     input: str
     output: str
     partition: str = ""
+    query: str = ""
+    table: str = ""
 
 
 SIGNALS: dict[str, type[Signal]] = {

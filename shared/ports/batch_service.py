@@ -15,7 +15,11 @@ class BatchScoringJob:
     ``input`` is parquet, csv or json lines; with a slash at its end it is a folder of such files. Its
     columns are the model's or the landed ones. ``key`` and ``label`` are columns of the pipeline,
     ``positive`` the class of its gate, ``features`` the lake folder whose manifest tells how the
-    model's input was made (empty: nobody knows).
+    model's input was made (empty: nobody knows), ``compute`` where it runs, for a backend that has a choice.
+
+    With ``query``, the rows that this SQL gives in the backend's SQL pool are first put into the folder
+    ``input``; with ``table``, the output is then loaded into that table of the pool, too, where it takes the
+    place of what the same job had loaded before.
 
     The output has one row for each of the input, in its order: the key (``row``, counted from 1,
     where the input has no key), prediction, probability (of the positive class, of the likeliest
@@ -33,6 +37,9 @@ class BatchScoringJob:
     label: str
     positive: str | None = None
     features: str = ""
+    compute: str = "cpu-cluster"
+    query: str = ""
+    table: str = ""
 
 
 class BatchService(Protocol):
@@ -41,7 +48,8 @@ class BatchService(Protocol):
     def submit(self, job: BatchScoringJob) -> None:
         """Start the job and return at once. A second submit with the same name meets the first job.
 
-        Raises :class:`~shared.errors.Missing` when the model version does not exist.
+        Raises :class:`~shared.errors.Missing` when the model version does not exist, and
+        :class:`~shared.errors.Rejected` for ``query`` or ``table`` where there is no SQL pool.
         """
         ...
 

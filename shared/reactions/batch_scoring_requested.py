@@ -21,7 +21,9 @@ def job_name(pipeline: str, version: str, partition: str) -> str:
 
 def react(signal: BatchScoringRequested, loop: Loop) -> Outcome:
     """Submit the batch scoring job; the same partition and version meet the first job."""
-    job = plan(loop, signal.pipeline, signal.input, signal.output, signal.partition)
+    job = plan(
+        loop, signal.pipeline, signal.input, signal.output, signal.partition, query=signal.query, table=signal.table
+    )
     loop.ports.batch.submit(job)
     return Outcome(
         pipeline=signal.pipeline,
@@ -31,7 +33,9 @@ def react(signal: BatchScoringRequested, loop: Loop) -> Outcome:
     )
 
 
-def plan(loop: Loop, name: str, source: str, target: str, partition: str = "") -> BatchScoringJob:
+def plan(
+    loop: Loop, name: str, source: str, target: str, partition: str = "", *, query: str = "", table: str = ""
+) -> BatchScoringJob:
     """The job that scores lake file ``source`` with the champion into ``target``.
 
     Raises Rejected when there is no champion or no such file.
@@ -40,11 +44,11 @@ def plan(loop: Loop, name: str, source: str, target: str, partition: str = "") -
     champion = runs.state_of(loop, name).champion
     if not champion:
         raise Rejected(f"{name} has no champion yet: land data first")
-    if not source.endswith("/") and loop.ports.lake.stat(source) is None:
+    if not query and not source.endswith("/") and loop.ports.lake.stat(source) is None:
         raise Rejected(f"there is no file {source} in the lake")
     version = loop.ports.ledger.read(Version, name, champion)
     return BatchScoringJob(
-        name=job_name(name, champion, partition or f"{source}>{target}"),
+        name=job_name(name, champion, partition or ">".join(filter(None, (query, source, target, table)))),
         pipeline=name,
         model=name,
         version=champion,
@@ -54,4 +58,7 @@ def plan(loop: Loop, name: str, source: str, target: str, partition: str = "") -
         label=pipeline.features.label,
         positive=pipeline.gate.positive,
         features=version.features if version else "",
+        compute=pipeline.training.compute,
+        query=query,
+        table=table,
     )

@@ -32,6 +32,10 @@ class ProcessBatchService:
 
     def submit(self, job: BatchScoringJob) -> None:
         """See :meth:`BatchService.submit`. Raises Rejected for paths that cannot be in the lake."""
+        if job.query or job.table:
+            raise Rejected(
+                f"job {job.name}: a laptop has no SQL pool; score a file of the lake without query and table"
+            )
         if job.input.rstrip("/") == job.output:
             raise Rejected(f"job {job.name} would write its output over its input {job.input}")
         if job.input.endswith("/"):
