@@ -28,16 +28,19 @@ class Blobs:
 
     def __init__(self, storage: Storage, proxy: str, bundle: Path) -> None:
         self.account, self._key = storage.account, storage.key
-        self._proxy, self._bundle = proxy, bundle
+        self._port, self._proxy, self._bundle = storage.blob, proxy, bundle
         self._client: BlobServiceClient | None = None
 
     def client(self) -> BlobServiceClient:
-        """A client with the account's key that goes the way of all others."""
+        """A client with the account's key that goes the way of all others, or without ``proxy`` to the emulator."""
         from azure.storage.blob import BlobServiceClient
 
         if self._client is None:
-            options: dict[str, Any] = {"proxies": {"https": self._proxy}, "connection_verify": str(self._bundle)}
-            address = f"https://{self.account}.blob.core.windows.net"
+            options: dict[str, Any] = {"connection_verify": str(self._bundle)}
+            address = f"https://127.0.0.1:{self._port}/{self.account}"
+            if self._proxy:
+                options["proxies"] = {"https": self._proxy}
+                address = f"https://{self.account}.blob.core.windows.net"
             self._client = BlobServiceClient(address, credential=self._key, **options)
         return self._client
 
@@ -66,6 +69,18 @@ class Blobs:
     def write(self, container: str, path: str, data: bytes) -> None:
         """Put a blob."""
         self.client().get_blob_client(container, path).upload_blob(data, overwrite=True)
+
+    def read(self, container: str, path: str) -> bytes:
+        """A blob."""
+        return self.client().get_blob_client(container, path).download_blob().readall()
+
+    def delete(self, container: str, path: str) -> None:
+        """Remove a blob."""
+        self.client().get_blob_client(container, path).delete_blob()
+
+    def etags(self, container: str) -> dict[str, str]:
+        """All blobs of a container, and what their content is known by."""
+        return {blob.name: str(blob.etag) for blob in self.client().get_container_client(container).list_blobs()}
 
     def download(self, container: str, path: str, target: Path) -> int:
         """Bring a blob, or all blobs of a folder, to ``target``; returns how many there were."""

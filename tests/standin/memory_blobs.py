@@ -56,6 +56,25 @@ class MemoryBlobs:
         with self._lock:
             self.files[container, path] = (data, {})
 
+    def read(self, container: str, path: str) -> bytes:
+        """A blob."""
+        with self._lock:
+            return self.files[container, path][0]
+
+    def delete(self, container: str, path: str) -> None:
+        """Remove a blob."""
+        with self._lock:
+            del self.files[container, path]
+
+    def etags(self, container: str) -> dict[str, str]:
+        """All blobs of a container, and what their content is known by."""
+        with self._lock:
+            return {
+                path: _stamp(content)["etag"]
+                for (place, path), (content, _) in self.files.items()
+                if place == container
+            }
+
     def download(self, container: str, path: str, target: Path) -> int:
         """Bring a blob, or all blobs of a folder, to ``target``; returns how many there were."""
         path = path.rstrip("/")

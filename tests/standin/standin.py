@@ -22,6 +22,7 @@ from tests.standin.inference import Inference
 from tests.standin.memory_blobs import MemoryBlobs
 from tests.standin.online_endpoints import OnlineEndpoints
 from tests.standin.scoring import Scoring
+from tests.standin.spark_pool import SparkPool
 from tests.standin.synapse import Synapse
 from tests.standin.work import Worker
 
@@ -38,9 +39,9 @@ class Call:
 
 class StandIn:
     """Azure on this machine. ``storage`` is the emulator that blob, queue and table hosts lead to; without
-    one blobs are in memory, and there are no queues and tables. Jobs and deployments do real work; a test
-    that tells their lives itself sets ``ml.worker`` to None, or ``endpoints.prepare`` and
-    ``inference.scorer`` to functions of its own.
+    one blobs are in memory, and there are no queues and tables. Jobs, Spark batches and deployments do real work;
+    a test that tells their lives itself sets ``ml.worker`` to None, or ``synapse.started``,
+    ``endpoints.prepare`` and ``inference.scorer`` to functions of its own.
 
     ``calls`` are all that came, ``refused`` the hosts that nobody may call, ``crashes``
     mistakes of the stand-in itself: at the end of a test the last two have to be empty.
@@ -92,7 +93,9 @@ class StandIn:
         self.ml.worker = worker
         self.endpoints.prepare, self.endpoints.forget = scoring.prepare, scoring.forget
         self.inference.scorer = scoring.score
-        self._ends += [worker.stop, scoring.stop]
+        self.spark = SparkPool(self.synapse, self.blobs, self.folder / "spark")
+        self.synapse.started, self.synapse.killed = self.spark.start, self.spark.kill
+        self._ends += [worker.stop, scoring.stop, self.spark.stop]
 
     def stop(self) -> None:
         """End the servers and what they run."""

@@ -42,7 +42,9 @@ class PipelineRun:
 
 
 class Synapse:
-    """``started`` is called for each new batch; a test, or what it runs, moves it by :meth:`move`."""
+    """``started`` is called for each new batch, ``killed`` for one that is cancelled; a test, or what runs the
+    batch, moves it by :meth:`move`.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -52,6 +54,12 @@ class Synapse:
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, PipelineRun] = {}
         self.started: Callable[[Batch], None] = lambda batch: None
+        self.killed: Callable[[Batch], None] = lambda batch: None
+        self.listed: Callable[[list[Batch]], list[Batch]] = lambda batches: batches
+        """What of a pool's batches is in its list by now."""
+        self.forgotten: set[int] = set()
+        self.cores, self.busy_cores = 1000, 0
+        """Virtual cores that the workspace may use, and those in use."""
 
     def __call__(self, request: Request) -> Response:
         """Any call to the workspace's development host."""
@@ -70,13 +78,18 @@ class Synapse:
                 found.state, found.error = state, error
                 found.log += log or []
 
+    def forget(self, batch: int) -> None:
+        """Let a batch be in no list and at no address any more, as old ones are."""
+        with self.lock:
+            self.forgotten.add(batch)
+
     def _livy(self, request: Request, pool: str, number: str | None) -> Response:
         if pool not in self.pools:
             raise Problem(404, "SparkPoolNotFound", f"the workspace has no Spark pool {pool}")
-        mine = [batch for batch in self.batches if batch.pool == pool]
+        mine = [batch for batch in self.batches if batch.pool == pool and batch.id not in self.forgotten]
         if number is None and request.method == "GET":
             start, size = int(request.query.get("from", "0")), int(request.query.get("size", "20"))
-            page = mine[::-1][start : start + size]
+            page = self.listed(mine)[::-1][start : start + min(size, 20)]
             return Response(body={"from": start, "total": len(page), "sessions": [_livy(b) for b in page]})
         if number is None and request.method == "POST":
             return self._submit(request, pool)
@@ -85,6 +98,7 @@ class Synapse:
             raise Problem(404, "LivyBatchNotFound", f"pool {pool} has no batch {number}")
         if request.method == "DELETE":
             self.move(batch.id, "killed")
+            self.killed(batch)
             return Response(200, {"msg": "deleted"})
         return Response(body=_livy(batch))
 
@@ -95,6 +109,17 @@ class Synapse:
         for size in ("driverMemory", "executorMemory"):
             if not re.fullmatch(r"\d+g", str(body.get(size, ""))):
                 raise Problem(400, "InvalidRequest", f"{size} is {body.get(size)!r}, not like 28g")
+        if len(request.body) > 100_000:
+            raise Problem(400, "InvalidRequest", "the payload of a Livy request is larger than 100 kB")
+        for address in (body["file"], *body.get("pyFiles", [])):
+            if not re.fullmatch(r"abfss://[^@/]+@[^/]+\.dfs\.core\.windows\.net/.+", address):
+                raise Problem(400, "InvalidRequest", f"{address} is no file that a pool can open")
+        asked = body.get("driverCores", 4) + body.get("executorCores", 4) * body.get("numExecutors", 2)
+        free = self.cores - self.busy_cores
+        if asked > free:
+            which, limit = ("MAXIMUM", self.cores) if asked > self.cores else ("AVAILABLE", free)
+            said = f"[{which}_WORKSPACE_CAPACITY_EXCEEDED] the job requested {asked} vcores; the workspace has {limit}"
+            raise Problem(400, "InvalidHttpRequestToLivy", said)
         batch = Batch(len(self.batches), pool, body)
         self.batches.append(batch)
         self.started(batch)

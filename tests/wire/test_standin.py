@@ -111,14 +111,17 @@ SIZES = {"driverMemory": "28g", "executorMemory": "28g"}
 LIVY = "https://ws.dev.azuresynapse.net/livyApi/versions/2019-11-01-preview/sparkPools"
 
 
-def test_a_spark_batch_lives_as_it_is_told(azure: StandIn, call: Any) -> None:
-    made = call("POST", f"{LIVY}/spark/batches", audience=SYNAPSE, body={"name": "a", "file": "f", **SIZES}).json()
+def test_a_spark_batch_lives_as_it_is_told(azure: StandIn, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure.synapse, "started", lambda batch: None)
+    body = {"name": "a", "file": "abfss://lake@landfall.dfs.core.windows.net/a.py", **SIZES}
+    made = call("POST", f"{LIVY}/spark/batches", audience=SYNAPSE, body=body).json()
     assert (made["state"], made["result"]) == ("not_started", "Uncertain")
     azure.synapse.move(made["id"], "dead", error="no driver")
     seen = call("GET", f"{LIVY}/spark/batches/{made['id']}", audience=SYNAPSE).json()
     assert (seen["result"], seen["errorInfo"][0]["message"]) == ("Failed", "no driver")
     assert call("POST", f"{LIVY}/none/batches", audience=SYNAPSE, body={}).status_code == 404
-    assert call("POST", f"{LIVY}/spark/batches", audience=SYNAPSE, body={"name": "a"}).status_code == 400
+    for wrong in ({"name": "a"}, {**body, "file": "a.py"}, {**body, "args": ["x" * 100_000]}):
+        assert call("POST", f"{LIVY}/spark/batches", audience=SYNAPSE, body=wrong).status_code == 400
 
 
 def test_an_artifact_that_is_wrapped_twice_is_refused(call: Any) -> None:
