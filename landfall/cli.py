@@ -361,6 +361,16 @@ def events_replay(
     replay(letter)
 
 
+@events.command("forward")
+def events_forward(
+    url: Annotated[str, typer.Option("--to", help="Where the Functions host answers.")] = "http://localhost:7071",
+) -> None:
+    """Send the events of this laptop's lake folder and jobs to a Functions host, such as func start, until Ctrl-C."""
+    from landfall.forward import forward
+
+    forward(url)
+
+
 def _request() -> str:
     return uuid.uuid4().hex[:10]
 

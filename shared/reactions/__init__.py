@@ -111,7 +111,7 @@ def poisoned(message: str, error: str, loop: Loop) -> Outcome:
         pipeline=pipeline,
         what=key.split(":")[0],
         outcome="failed",
-        reason=f"gave up after the last attempt, see landfall events --poison: {cause}",
+        reason=f"gave up after the last attempt, see landfall events dead: {cause}",
         subjects=subjects,
     )
     runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=key)
