@@ -22,6 +22,7 @@ NUMERIC = ("int", "double")
 
 _positive = ("must be longer than 0s", lambda v: v > timedelta(0))
 _at_least_1 = ("must be at least 1", lambda v: v >= 1)
+_at_least_0 = ("must be at least 0", lambda v: 0 <= v < math.inf)
 _above_0 = ("must be above 0", lambda v: 0 < v < math.inf)
 _share = ("must be between 0 and 1", lambda v: 0 <= v <= 1)
 _within = ("must lie between 0 and 1, both excluded", lambda v: 0 < v < 1)
@@ -31,10 +32,12 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "landing.complete.min_rows": _at_least_1,
     "landing.expect_every": _positive,
     "features.test_share": _within,
+    "features.price": _at_least_0,
     "training.timeout": _positive,
+    "training.price": _at_least_0,
     "gate.min_gain": ("must be a finite number", math.isfinite),
     "gate.confidence": _within,
-    "gate.slice_tolerance": ("must be at least 0", lambda v: v >= 0),
+    "gate.slice_tolerance": _at_least_0,
     "gate.min_slice_rows": _at_least_1,
     "gate.max_latency_ms": ("must be above 0", lambda v: v > 0),
     "gate.max_size_mb": ("must be above 0", lambda v: v > 0),

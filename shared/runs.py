@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.ledger import Decision, PipelineState, Run, Step
+from shared.domain.spending import added, spending
 from shared.errors import AlreadyExists, Missing
 from shared.loop import Loop
 
@@ -158,12 +159,15 @@ def end(loop: Loop, run: Run, status: str, reason: str, *, only_if: Callable[[Ru
 
 
 def leave(loop: Loop, pipeline: str, run_id: str) -> None:
-    """Take a run that has ended off the list of those under way."""
+    """Take a run that has ended off the list of those under way, and note what it used."""
+    run = loop.ports.ledger.read(Run, pipeline, run_id)
+    used = run and spending(run_id, [(step.stage, step.status, step.at) for step in run.steps], run.updated_at)
 
     def change(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=pipeline)
         return replace(
             state,
+            spendings=added(state.spendings, used) if used and run_id in state.active_runs else state.spendings,
             active_runs=tuple(r for r in state.active_runs if r != run_id),
             to_prepare=tuple(r for r in state.to_prepare if r != run_id),
             waiting="" if state.waiting == run_id else state.waiting,

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.landing import LandedFile
+from shared.domain.spending import Spending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,8 +309,9 @@ class PipelineState(Entry):
 
     And it is the list of what is under way, so that nobody has to read all that ever was: ``active_runs``,
     ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
-    previous deployment warm). ``batches`` and ``rollouts`` count what was begun. ``rollback`` is the last
-    request to roll back and what it is about: when it comes again, it is about the same.
+    previous deployment warm). ``spendings`` is what runs that ended lately used. ``batches`` and ``rollouts``
+    count what was begun. ``rollback`` is the last request to roll back and what it is about: when it comes
+    again, it is about the same.
     """
 
     KIND: ClassVar[str] = "state"
@@ -340,6 +342,7 @@ class PipelineState(Entry):
     recent_drift: tuple[bool, ...] = ()
     last_drift_retraining_at: datetime | None = None
     retrainings: tuple[datetime, ...] = ()
+    spendings: tuple[Spending, ...] = ()
     ticked_at: datetime | None = None
 
     @property

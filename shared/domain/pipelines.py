@@ -62,23 +62,31 @@ class Landing:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """How landed rows become features. ``label`` and ``key`` are columns of the result of ``sql``."""
+    """How landed rows become features. ``label`` and ``key`` are columns of the result of ``sql``.
+
+    ``price`` is that of an hour of the Spark pool, in the currency of ``retraining.cost``.
+    """
 
     key: str
     label: str
     sql: str = "features.sql"
     test_share: float = 0.2
+    price: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The training job. ``timeout`` kills it with all its children."""
+    """The training job. ``timeout`` kills it with all its children.
+
+    ``price`` is that of an hour of ``compute``, in the currency of ``retraining.cost``.
+    """
 
     script: str = "train.py"
     environment: str = "environment.yml"
     image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
     compute: str = "cpu-cluster"
     timeout: timedelta = timedelta(hours=2)
+    price: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,22 +175,40 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
-    """When a pipeline trains again: six-field NCRONTAB in UTC (None: never), and how often at most."""
+    """When a pipeline trains again by itself: six-field NCRONTAB in UTC (None: never), and how often at most.
+
+    ``budget`` counts retrainings. ``cost`` is money: when the pipeline's runs have cost so much in the period, of
+    whatever cause they were, no retraining begins by itself.
+    """
 
     schedule: str | None = "0 0 2 * * SUN"
     budget: str = "5 a week"
+    cost: str | None = None
 
     def __post_init__(self) -> None:
         self.allowance  # noqa: B018
+        if self.cost is not None:
+            self.cost_allowance  # noqa: B018
 
     @property
     def allowance(self) -> tuple[int, timedelta]:
         """(runs, period) of ``budget``. Raises ValueError when it is not of that form."""
-        match = re.fullmatch(r"\s*(\d+)\s+an?\s+(hour|day|week|month)\s*", self.budget)
-        if not match:
-            raise ValueError(f"budget: {self.budget!r} is not of the form 5 a week (hour, day, week or month)")
-        days = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30}[match[2]]
-        return int(match[1]), timedelta(days=days)
+        most, period = _per_period(self.budget, r"\d+", "budget", "5 a week")
+        return int(most), period
+
+    @property
+    def cost_allowance(self) -> tuple[float, timedelta]:
+        """(money, period) of ``cost``. Raises ValueError when it is not of that form."""
+        most, period = _per_period(self.cost or "", r"\d+(?:\.\d+)?", "cost", "20.50 a week")
+        return float(most), period
+
+
+def _per_period(text: str, number: str, field: str, example: str) -> tuple[str, timedelta]:
+    match = re.fullmatch(rf"\s*({number})\s+an?\s+(hour|day|week|month)\s*", text)
+    if not match:
+        raise ValueError(f"{field}: {text!r} is not of the form {example} (hour, day, week or month)")
+    days = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30}[match[2]]
+    return match[1], timedelta(days=days)
 
 
 @dataclass(frozen=True, kw_only=True)

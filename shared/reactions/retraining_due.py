@@ -8,6 +8,7 @@ from shared import preparation, runs
 from shared.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.signals import RetrainingDue
+from shared.domain.spending import over_budget
 from shared.loop import Loop
 from shared.runs import Outcome
 
@@ -60,7 +61,7 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
             return f"run {busy} is already on its way to a new model"
         if sum(1 for at in state.retrainings if at > now - period) >= most:
             return f"the budget of {folder.pipeline.retraining.budget} is used up"
-        return ""
+        return over_budget(folder.pipeline, state.spendings, now)
 
     most, period = folder.pipeline.retraining.allowance
     loop.ports.ledger.update(PipelineState, signal.pipeline, "state", take)

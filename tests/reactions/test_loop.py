@@ -246,6 +246,23 @@ def test_retraining_keeps_to_its_budget_and_says_so(world: World) -> None:
     assert "budget of 2 a week is used up" in world.reasons("nothing")
 
 
+def test_retraining_stops_where_the_pipelines_runs_have_cost_what_they_may(tmp_path: Path) -> None:
+    # The jobs of this world take microseconds: at this price a run costs about half of the budget.
+    priced = "{budget: 9 a week, cost: 1 a week}\ntraining: {price: 250000000}"
+    world = World(tmp_path, PIPELINE.replace("{budget: 2 a week}", priced))
+    world.to_champion()
+    (spent,) = world.state.spendings
+    assert spent.run == "churn-b000001" and spent.training_hours > 0
+    for week in range(9):
+        world.queue.send(RetrainingDue(pipeline="churn", cause="schedule", slot=str(week), reason="weekly"))
+        world.drain(timedelta(hours=2))
+    assert "the cost budget of 1 a week is used up" in world.reasons("nothing")
+    assert len([run for run in world.runs if run.cause == "schedule"]) < 9
+    world.queue.send(RetrainingDue(pipeline="churn", cause="hand", slot="x", reason="now"))
+    world.drain(timedelta(hours=2))
+    assert world.runs[-1].id == "churn-mx"
+
+
 def test_retraining_without_data_is_nothing_with_a_reason(world: World) -> None:
     world.queue.send(RetrainingDue(pipeline="churn", cause="schedule", slot="1", reason="weekly"))
     world.drain()
