@@ -1,0 +1,45 @@
+"""The compiled form of a model version: what proves that it answers as the model does, and where it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GRAPH, PROOF = "compiled.onnx", "compiled.json"
+"""The files of an evaluation, and of a version's folder in the lake; there is a graph only if it was verified."""
+
+TOLERANCE = 1e-5
+"""How far a probability may be off, and a number relative to its size."""
+
+MISSING_TEXT = "nan"
+"""What a graph is given for a text that is missing: the name that scikit-learn's own category for it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """Whether the compiled form may answer in place of the model, and what was found out about that.
+
+    ``reason`` says why it may not. ``rows`` held-out rows and ``edge_rows`` made ones (missing and unseen
+    values, extremes) were answered by both with the same predictions; ``max_difference`` is the largest one
+    between their probabilities, or numbers. ``versions`` are those of the packages that compiled and compared.
+    """
+
+    verified: bool
+    reason: str = ""
+    rows: int = 0
+    edge_rows: int = 0
+    max_difference: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """What a person is told."""
+        if not self.verified:
+            return f"served as trained, not compiled: {self.reason}"
+        return (
+            f"served compiled: {self.rows + self.edge_rows:,} rows answered alike,"
+            f" probabilities or numbers within {self.max_difference:.0e}"
+        )
+
+
+def place(model: str, version: str, file: str) -> str:
+    """The lake path of a file about a model version."""
+    return f"models/{model}/{version}/{file}"

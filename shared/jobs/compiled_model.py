@@ -1,0 +1,222 @@
+"""A model version in its compiled form: the same answers as the original, without the libraries that trained it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.compiled import MISSING_TEXT
+from shared.jobs.served_model import Predictions, ServedModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LIMITS = {"double": 3.4028234663852886e38, "long": float(2**53), "integer": float(2**31), "boolean": 1.0}
+"""Largest sizes that are answered: what single precision holds, where trees round to it, and what is exact in a double.
+"""
+METADATA = "landfall"
+
+_logger = logging.getLogger(__name__)
+
+
+class NotCovered(Exception):
+    """The rows hold something that the compiled form was not proven for."""
+
+
+class CompiledModel:
+    """Answers with the graph what it was proven for, and all else with the original, which is loaded then.
+
+    So it never answers what the original would refuse. Safe to use from several threads.
+    """
+
+    def __init__(self, graph: Graph, original: Callable[[], ServedModel]) -> None:
+        self._graph = graph
+        self._load = original
+        self._loading = threading.Lock()
+        self._loaded: ServedModel | None = None
+        self.columns = graph.columns
+        self.classes = graph.classes
+
+    def predict(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Predictions:
+        """See :meth:`ServedModel.predict`."""
+        try:
+            return self._graph.predict(columns, rows)
+        except NotCovered:
+            return self._original().predict(columns, rows)
+
+    def predict_frame(self, frame: pd.DataFrame) -> Predictions:
+        """See :meth:`ServedModel.predict_frame`; the frame need not be typed."""
+        try:
+            return self._graph.predict_frame(frame)
+        except NotCovered:
+            original = self._original()
+            return original.predict_frame(original.typed(frame))
+
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """See :meth:`ServedModel.typed`; the graph gives its columns their types itself."""
+        return frame[list(self.columns)]
+
+    def _original(self) -> ServedModel:
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded
+
+
+class Graph:
+    """An ONNX graph in this process. Its metadata tell the columns with their MLflow types, and the classes."""
+
+    def __init__(self, content: bytes, *, threads: int = 1) -> None:
+        """Load a graph. ``threads``: how many work on one call, of which a call with few rows makes no use.
+
+        Raises ImportError where onnxruntime is not installed.
+        """
+        import numpy as np
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # What it cannot answer is an error to the runtime, and everyday to us: the original answers.
+        self._quietly = onnxruntime.RunOptions()
+        self._quietly.log_severity_level = 4
+        known = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+        self.classes: list[Any] | None = known["classes"]
+        self.columns: tuple[str, ...] = tuple(column["name"] for column in known["columns"])
+        kinds = [column["type"] for column in known["columns"]]
+        optional = [not column["required"] for column in known["columns"]]
+        self._outputs = [self._session.get_outputs()[-1].name]
+        # A graph with one matrix of all numbers takes its rows as they are.
+        self._matrix = self._session.get_inputs()[0].name if known["matrix"] else ""
+        self._texts = [i for i, kind in enumerate(kinds) if kind == "string"]
+        self._numbers = [i for i, kind in enumerate(kinds) if kind != "string"]
+        self._limits = np.array([[LIMITS[kinds[i]]] for i in self._numbers])
+        self._nullable = np.array([[optional[i] and kinds[i] != "boolean"] for i in self._numbers])
+        self._whole = [place for place, i in enumerate(self._numbers) if kinds[i] in ("long", "integer", "boolean")]
+        self._needed_texts = [i for i in self._texts if not optional[i]]
+
+    def predict(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Predictions:
+        """Answer rows of JSON values. Raises NotCovered."""
+        import numpy as np
+
+        if tuple(columns) != self.columns:
+            place = {name: i for i, name in enumerate(columns)}
+            if not place.keys() >= set(self.columns):
+                raise NotCovered
+            order = [place[name] for name in self.columns]
+            rows = [[row[i] for i in order] for row in rows]
+        try:
+            if not self._texts:
+                numbers = np.array(rows, dtype="float64").T
+                return self._run(self._feed(numbers, []))
+            given = list(zip(*rows, strict=True))
+            numbers = np.array([given[i] for i in self._numbers], dtype="float64").reshape(-1, len(rows))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NotCovered from error
+        return self._run(self._feed(numbers, [self._text(i, given[i]) for i in self._texts]))
+
+    def predict_frame(self, frame: pd.DataFrame) -> Predictions:
+        """Answer a frame. Raises NotCovered."""
+        import numpy as np
+
+        try:
+            numbers = np.array([frame[self.columns[i]].to_numpy("float64") for i in self._numbers])
+        except (TypeError, ValueError) as error:
+            raise NotCovered from error
+        texts = [self._text(i, _nones(frame[self.columns[i]])) for i in self._texts]
+        return self._run(self._feed(numbers.reshape(-1, len(frame)), texts))
+
+    def covers(self, frame: pd.DataFrame) -> np.ndarray:
+        """Which rows of a frame it may answer."""
+        import numpy as np
+
+        covered = np.ones(len(frame), dtype=bool)
+        for i in self._texts:
+            values = _nones(frame[self.columns[i]])
+            covered &= [
+                value != MISSING_TEXT and (value is not None or i not in self._needed_texts) for value in values
+            ]
+        if self._numbers:
+            numbers = np.array([frame[self.columns[i]].to_numpy("float64", na_value=np.nan) for i in self._numbers])
+            covered &= ~self._uncovered(numbers).any(axis=0)
+        return covered
+
+    def _uncovered(self, numbers: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        missing = np.isnan(numbers)
+        fits = (np.abs(numbers) <= self._limits) | (missing & self._nullable)
+        if self._whole:
+            whole = numbers[self._whole]
+            fits[self._whole] &= (whole == np.trunc(whole)) | missing[self._whole]
+        return ~fits
+
+    def _feed(self, numbers: np.ndarray, texts: list[Any]) -> dict[str, Any]:
+        import numpy as np
+
+        if numbers.shape[:1] != (len(self._numbers),):
+            raise NotCovered
+        if (not (np.abs(numbers) <= self._limits).all() or self._whole) and self._uncovered(numbers).any():
+            raise NotCovered
+        if self._matrix:
+            return {self._matrix: np.ascontiguousarray(numbers.T)}
+        feed = {self.columns[i]: values.reshape(-1, 1) for i, values in zip(self._numbers, numbers, strict=True)}
+        feed.update((self.columns[i], values) for i, values in zip(self._texts, texts, strict=True))
+        return feed
+
+    def _text(self, column: int, values: Sequence[Any]) -> Any:
+        """The text of a column as an array of objects. Raises NotCovered."""
+        import numpy as np
+
+        kinds = set(map(type, values))
+        if not kinds <= {str, type(None)} or MISSING_TEXT in values:
+            raise NotCovered
+        if type(None) in kinds:
+            if column in self._needed_texts:
+                raise NotCovered
+            values = [MISSING_TEXT if value is None else value for value in values]
+        # A graph would see what is before the zero only.
+        if "\0" in "".join(values):
+            raise NotCovered
+        array = np.empty((len(values), 1), dtype=object)
+        array[:, 0] = values
+        return array
+
+    def _run(self, feed: dict[str, Any]) -> Predictions:
+        import numpy as np
+
+        try:
+            (answer,) = self._session.run(self._outputs, feed, self._quietly)
+        except Exception as error:
+            _logger.debug("a graph could not answer, the original does: %s", error)
+            raise NotCovered from error
+        if not np.isfinite(answer).all():
+            raise NotCovered
+        if self.classes is None:
+            return Predictions(answer.ravel().tolist(), None, None)
+        classes = self.classes
+        return Predictions([classes[i] for i in answer.argmax(axis=1).tolist()], answer.tolist(), classes)
+
+
+def _nones(column: pd.Series) -> list[Any]:
+    values: list[Any] = column.astype("object").where(column.notna(), None).tolist()
+    return values
+
+
+def load(folder: Path, compiled: Path | None) -> CompiledModel | ServedModel:
+    """The model in ``folder``, in its compiled form where there is one and onnxruntime is installed.
+
+    Raises whatever keeps it from being loaded.
+    """
+    if compiled is not None and compiled.exists():
+        try:
+            return CompiledModel(Graph(compiled.read_bytes()), lambda: ServedModel(folder))
+        except ImportError:
+            _logger.warning("%s is served as it was trained: onnxruntime is not installed", folder)
+    return ServedModel(folder)
