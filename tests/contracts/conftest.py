@@ -13,11 +13,28 @@ from tests.moving_clock import MovingClock
 from tests.standin import StandIn, Storage
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "without_pool: on Azure, tests/spark runs it on the job's script without a pool")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Races of processes are run on a laptop only: to a service, threads with clients of their own are the same."""
-    twice = [item for item in items if _parameters(item) >= {("backend", "azure"), ("how", "processes")}]
+    """Races of processes are run on a laptop only: to a service, threads with clients of their own are the same.
+
+    So are tests of what a features job makes that need no Spark pool around its script (two seconds and more each).
+    """
+    twice = [
+        item
+        for item in items
+        if _parameters(item) >= {("backend", "azure"), ("how", "processes")}
+        or (("features", "azure") in _parameters(item) and item.get_closest_marker("without_pool"))
+    ]
     config.hook.pytest_deselected(items=twice)
     items[:] = [item for item in items if item not in twice]
+    for item in items:
+        for gap in item.iter_markers("gap"):
+            backend, reason = gap.args
+            if backend in {value for _, value in _parameters(item)}:
+                item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 def _parameters(item: pytest.Item) -> set[tuple[str, object]]:

@@ -320,11 +320,8 @@ def test_a_job_that_can_never_run_is_rejected_and_leaves_nothing(
         assert harness.service.status(job("").name) is None
 
 
-def test_an_unknown_compute_is_rejected(
-    harness: Harness, job: Callable[..., CommandJob], request: pytest.FixtureRequest
-) -> None:
-    if request.node.callspec.params["harness"] == "local":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="never: on a laptop every compute is this machine"))
+@pytest.mark.gap("local", "never: on a laptop every compute is this machine")
+def test_an_unknown_compute_is_rejected(harness: Harness, job: Callable[..., CommandJob]) -> None:
     with pytest.raises(Rejected):
         harness.service.submit(job("", compute="no-such-cluster"))
 
