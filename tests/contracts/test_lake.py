@@ -18,7 +18,7 @@ from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.whole_file import LEFTOVER_SECONDS
 from shared.errors import AlreadyExists, Missing, Rejected
 from shared.ports.lake import Lake
-from tests.contracts.backends import AzureBackend, Backend, LocalBackend
+from tests.contracts.backends import Backend, LocalBackend
 from tests.contracts.races import How, attempt, kill_in_the_middle, race
 
 AWKWARD = [
