@@ -126,7 +126,7 @@ def _azure(settings: Settings) -> Ports:
         training=AzureTrainingService(workspace, lake, registry),
         registry=registry,
         endpoints=AzureEndpoints(workspace, registry),
-        batch=SynapseBatchService(settings.synapse, lake, credential),
+        batch=SynapseBatchService(settings.synapse, workspace, lake, registry),
         events=EventGridTopic(settings.events_topic, clock, credential),
         clock=clock,
     )

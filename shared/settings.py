@@ -140,6 +140,11 @@ def deployed_model() -> Path:
     return Path(os.environ["AZUREML_MODEL_DIR"])
 
 
+def cluster_identity() -> str:
+    """The client id of the identity that an Azure ML cluster gives to a job (DEFAULT_IDENTITY_CLIENT_ID)."""
+    return os.environ.get("DEFAULT_IDENTITY_CLIENT_ID", "")
+
+
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with ``additions``, for a process that it starts."""
     return {**os.environ, **additions}

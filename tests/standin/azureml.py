@@ -41,6 +41,7 @@ REQUIRED = {
     "onlineEndpoints": "authMode",
     "batchEndpoints": "authMode",
     "deployments": "model",
+    "components": "componentSpec",
     "connections": "category",
     "schedules": "trigger",
 }
@@ -203,7 +204,7 @@ class AzureML:
         self.route("GET", "/datastores/{n}", self._datastore)
         self.route("POST", "/datastores/{n}/listSecrets", self._secrets)
         self.route("POST", "/codes/{n}/versions/{v}/startPendingUpload", self._start_upload)
-        for kind in ("codes", "environments", "models", "data"):
+        for kind in ("codes", "environments", "models", "data", "components"):
             self.route("GET", f"/{kind}/{{n}}", lambda r, n, k=kind: self._container(k, n))
             self.route("GET", f"/{kind}/{{n}}/versions", lambda r, n, k=kind: self._list_assets(r, k, n))
             self.route("GET", f"/{kind}/{{n}}/versions/{{v}}", lambda r, n, v, k=kind: self._get_asset(k, n, v))

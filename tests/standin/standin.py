@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.standin import identity, proxy
 from tests.standin.azureml import REGION, AzureML
+from tests.standin.batch_endpoints import BatchEndpoints
 from tests.standin.blobs import Blobs, Storage
 from tests.standin.certificates import Certificates
 from tests.standin.event_grid import EventGrid
@@ -21,6 +22,7 @@ from tests.standin.identity import Identity
 from tests.standin.inference import Inference
 from tests.standin.memory_blobs import MemoryBlobs
 from tests.standin.online_endpoints import OnlineEndpoints
+from tests.standin.pipelines import Pipelines
 from tests.standin.scoring import Scoring
 from tests.standin.spark_pool import SparkPool
 from tests.standin.synapse import Synapse
@@ -56,8 +58,10 @@ class StandIn:
         self.ml = AzureML(storage.account if storage else "landfall")
         self.endpoints = OnlineEndpoints(self.ml)
         self.inference = Inference(self.endpoints)
+        self.batch = BatchEndpoints(self.ml)
         self.events = EventGrid()
         self.synapse = Synapse()
+        self.pipelines = Pipelines(self.synapse, self._answer, lambda: self.blobs)
         self.blobs: Blobs | MemoryBlobs = MemoryBlobs(self.ml.account)
         self.calls: list[Call] = []
         self.refused: list[str] = []
@@ -66,9 +70,9 @@ class StandIn:
             (re.compile(r"127\.0\.0\.1"), self.identity),
             (re.compile(r"management\.azure\.com"), self.ml),
             (re.compile(rf"{REGION}\.api\.azureml\.ms"), History(self.ml, self._publish)),
-            (re.compile(rf"[a-z0-9-]+\.{REGION}\.inference\.ml\.azure\.com"), self.inference),
+            (re.compile(rf"[a-z0-9-]+\.{REGION}\.inference\.ml\.azure\.com"), self.batch.host(self.inference)),
             (re.compile(rf"[a-z0-9-]+\.{REGION}-1\.eventgrid\.azure\.net"), self.events),
-            (re.compile(r"[a-z0-9-]+\.dev\.azuresynapse\.net"), self.synapse),
+            (re.compile(r"[a-z0-9-]+\.dev\.azuresynapse\.net"), self.pipelines),
         ]
         if not storage:
             self._services.append((re.compile(r"[a-z0-9]+\.blob\.core\.windows\.net"), self.blobs))

@@ -1,4 +1,4 @@
-"""A Synapse workspace: Livy batches of its Spark pools, and artifacts (linked services, pipelines and their runs)."""
+"""A Synapse workspace: Livy batches of its Spark pools, linked services, and pipelines as they are kept."""
 
 from __future__ import annotations
 
@@ -30,17 +30,6 @@ class Batch:
     error: str = ""
 
 
-@dataclass
-class PipelineRun:
-    """A run of a pipeline: Queued, InProgress, Succeeded, Failed or Cancelled."""
-
-    id: str
-    pipeline: str
-    parameters: dict[str, Any]
-    status: str = "Queued"
-    message: str = ""
-
-
 class Synapse:
     """``started`` is called for each new batch, ``killed`` for one that is cancelled; a test, or what runs the
     batch, moves it by :meth:`move`.
@@ -52,7 +41,6 @@ class Synapse:
         self.batches: list[Batch] = []
         self.linked_services: dict[str, dict[str, Any]] = {}
         self.pipelines: dict[str, dict[str, Any]] = {}
-        self.runs: dict[str, PipelineRun] = {}
         self.started: Callable[[Batch], None] = lambda batch: None
         self.killed: Callable[[Batch], None] = lambda batch: None
         self.listed: Callable[[list[Batch]], list[Batch]] = lambda batches: batches
@@ -134,23 +122,6 @@ class Synapse:
         match request.path.strip("/").split("/"):
             case [kind, name] if kind in kinds:
                 return self._resource(request, kind, name, kinds[kind])
-            case ["pipelines", name, "createRun"]:
-                if name not in self.pipelines:
-                    raise Problem(404, "PipelineNotFound", f"there is no pipeline {name}")
-                run = PipelineRun(str(uuid.uuid4()), name, request.json() if request.body else {})
-                self.runs[run.id] = run
-                return Response(202, {"runId": run.id})
-            case ["pipelineruns", key] if key in self.runs:
-                run = self.runs[key]
-                return Response(
-                    body={
-                        "runId": run.id,
-                        "pipelineName": run.pipeline,
-                        "status": run.status,
-                        "message": run.message,
-                        "parameters": run.parameters,
-                    }
-                )
             case ["operationResults", kind, name] if kind in kinds and name in kinds[kind]:
                 return Response(200, kinds[kind][name])
         raise Problem(404, "NotFound", f"a Synapse workspace has no {request.method} {request.path}")

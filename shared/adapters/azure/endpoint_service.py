@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.azure.failures import of_status, translated
-from shared.adapters.azure.job_files import JobFiles
+from shared.adapters.azure.model_environment import environment_of
 from shared.adapters.azure.workspace import SCORING, Workspace
 from shared.domain.pipelines import Rollout, Training
 from shared.errors import Conflict, InvalidRequest, Missing, Refused, Rejected, Transient
@@ -61,7 +61,6 @@ class AzureEndpoints:
     def __init__(self, workspace: Workspace, registry: ModelRegistry) -> None:
         self._workspace = workspace
         self._registry = registry
-        self._files = JobFiles(workspace)
         self._looks: dict[str, _Look] = {}
         self._looking = threading.Lock()
 
@@ -295,6 +294,7 @@ class AzureEndpoints:
     ) -> ManagedOnlineDeployment:
         from azure.ai.ml.entities import CodeConfiguration, Environment, ManagedOnlineDeployment, OnlineRequestSettings
 
+        environment = environment_of(self._workspace, model, version, SERVING)
         shutil.copytree(ROOT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         with translated(f"describe deployment {deployment} of endpoint {endpoint}"):
             return ManagedOnlineDeployment(
@@ -302,29 +302,13 @@ class AzureEndpoints:
                 endpoint_name=endpoint,
                 model=f"azureml:{model}:{version}",
                 code_configuration=CodeConfiguration(code=str(folder), scoring_script="shared/jobs/serve.py"),
-                environment=Environment(image=Training().image, conda_file=self._conda(model, version)),
+                environment=Environment(image=Training().image, conda_file=environment),
                 instance_type=sizing.instance_type,
                 instance_count=sizing.instance_count,
                 request_settings=OnlineRequestSettings(
                     request_timeout_ms=REQUEST_MS, max_concurrent_requests_per_instance=CONCURRENT
                 ),
             )
-
-    def _conda(self, model: str, version: str) -> dict[str, Any]:
-        """The environment that the model was saved with, and what serving needs."""
-        import yaml
-
-        with translated(f"look up version {version} of model {model}"):
-            place = str(self._workspace.client.models.get(model, version).path)
-        conda: dict[str, Any] = yaml.safe_load(self._files.read(place, "conda.yaml"))
-        dependencies = conda.setdefault("dependencies", [])
-        pip = next((entry["pip"] for entry in dependencies if isinstance(entry, dict)), None)
-        if pip is None:
-            pip = []
-            dependencies.append({"pip": pip})
-        named = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower() for requirement in pip}
-        pip += [requirement for requirement in SERVING if requirement not in named]
-        return conda
 
 
 def _check_name(name: str, what: str) -> None:
