@@ -16,7 +16,7 @@ from shared.domain.signals import BatchDue
 from shared.settings import ROOT
 from tests.standin import Storage
 from tests.worker.functions_host import FunctionsHost
-from tests.worker.storage_events import blob_created
+from tests.worker.events import blob_created
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_signals_of_events_and_of_reactions_go_through_one_storage_queue(host: F
     lake, ledger = FolderLake(home / "lake", "landfall", "lake"), SqliteLedger(home / "ledger.db")
     info = lake.write("landing/customer-churn/day 1.csv", b"customer_id\nc1\n")
     with host.running():
-        host.deliver(blob_created(lake, info))
+        host.deliver(blob_created(lake.account, lake.container, info.path, info.etag, info.size))
         run = None
         end = time.monotonic() + 60
         while run is None and time.monotonic() < end:
