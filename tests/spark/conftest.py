@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes up to a minute")
+    config.addinivalue_line("markers", "without_pool: of the contract suite, which runs these without a pool here")
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare as prepare_with_duckdb
 from shared.adapters.local.lake import FolderLake
-from shared.domain.drift import Profile
-from shared.domain.landing import LandedFile
-from shared.domain.records import from_record
 from shared.jobs.delta_tables import by_delta_rs
 from shared.jobs.prepare_features_spark import prepare
 from shared.jobs.spark_lake import SparkLake
@@ -28,36 +23,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("spark")
 
 
-class SparkFeatures:
-    """The Spark job on a folder of this machine, with what the contract's tests want to see of the lake."""
+class SparkFeatures(contract.Harness):
+    """The Spark job on a folder of this machine."""
 
     def __init__(self, spark: SparkSession, home: Path) -> None:
-        self.home = home
+        super().__init__(home)
         self.spark = spark
         self.lake = FolderLake(home / "lake", "landfall", "lake")
 
-    def land(self, path: str, data: bytes) -> LandedFile:
-        info = self.lake.write(path, data)
-        return LandedFile(path=path, etag=info.etag, size=info.size, at=info.modified)
-
-    def landed(self, path: str) -> LandedFile:
-        info = self.lake.stat(path)
-        assert info is not None
-        return LandedFile(path=path, etag=info.etag, size=info.size, at=info.modified)
-
     def prepare(self, job: FeaturesJob) -> Manifest:
-        """The job's whole work, in this process."""
+        """In this process."""
         return prepare(self.spark, SparkLake(self.spark, (self.home / "lake").as_uri()), job, by_delta_rs)
 
     def prepare_with_duckdb(self, job: FeaturesJob) -> Manifest:
         """The same work as a laptop does it."""
         return prepare_with_duckdb(job, self.lake, self.home / "work", SystemClock())
-
-    def rows(self, folder: str) -> list[dict[str, Any]]:
-        return pq.read_table(self.lake.uri(folder)).to_pylist()
-
-    def profile(self, manifest: Manifest) -> Profile:
-        return from_record(Profile, json.loads(self.lake.read(manifest.profile)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,7 +38,6 @@ def main(mirror: Path) -> None:
         hadoop: Any = spark._jsc.hadoopConfiguration()
         hadoop.set("fs.abfss.impl", "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme")
         hadoop.set("fs.abfss.impl.disable.cache", "true")
-        hadoop.set("fs.viewfs.overload.scheme.target.file.impl", "org.apache.hadoop.fs.RawLocalFileSystem")
         root = str(Path(__file__).resolve().parents[2])
         sys.path[:] = [path for path in sys.path if path not in ("", root)]
         archives: list[str] = []

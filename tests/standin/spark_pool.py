@@ -146,6 +146,9 @@ class SparkPool:
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """What every file of a folder is known by. Checksums that Hadoop puts beside files of a folder are removed."""
+    for checksum in folder.rglob(".*.crc"):
+        checksum.unlink()
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.stat().st_size) for p in files}
 

@@ -93,7 +93,7 @@ def test_a_job_is_a_spark_batch_with_its_script_code_and_tags(
     engine.submit(job)
     (batch,) = batches(azure, job)
     body = batch.body
-    assert body["tags"] == {"landfall.run": job.run, "landfall.pipeline": "shop"}
+    assert body["tags"] == {"landfall.run": job.run, "landfall.pipeline": "shop", "landfall.lake": "landfall/lake"}
     assert (body["driverMemory"], body["executorMemory"], body["numExecutors"]) == ("28g", "28g", 2)
     (spec,) = body["args"]
     given = json.loads(engines.lake.read(spec.removeprefix(f"{ROOT_ADDRESS}/")))
@@ -200,6 +200,15 @@ def test_a_batch_is_found_behind_many_others(
     engines.new().submit(job)
     engines.new().submit(job)
     assert len(batches(azure, job)) == 1
+
+
+def test_a_batch_of_that_name_on_another_lake_is_another_job(
+    azure: StandIn, engines: Engines, job: FeaturesJob
+) -> None:
+    Engines(BlobLake("https://landfall.blob.core.windows.net", "landfall", "other", AppCredential())).new().submit(job)
+    assert engines.new().status(job.name) is None
+    engines.new().submit(job)
+    assert [batch.body["tags"]["landfall.lake"] for batch in batches(azure, job)] == ["landfall/other", "landfall/lake"]
 
 
 def test_a_throttled_create_waits_as_long_as_it_is_told(

@@ -43,6 +43,7 @@ Longer than a creation may take to be answered, and shorter than the queue goes 
 LOOKING = 60.0
 """Seconds in which the list of a pool has to be read to its end."""
 PAGE = 20
+LAKE_TAG = "landfall.lake"
 TAIL_LINES = 20
 SIZES: dict[str, Any] = {
     "driver_memory": "28g", "driver_cores": 4, "executor_memory": "28g", "executor_cores": 4, "executor_count": 2,
@@ -105,6 +106,7 @@ class SynapseFeatureEngine:
         number, last = self._last_attempt(job.name)
         if last is not None and last.batch is not None:
             return
+        spec = self._put_spec(job)
         listed = self._listed(job.name)
         if listed is not None:
             self._enter(job.name, max(number, 1), _Attempt(at=datetime.now(UTC), batch=listed.id))
@@ -114,7 +116,6 @@ class SynapseFeatureEngine:
                 f"Spark batch {job.name} was sent at {last.at:%H:%M:%S} and not answered; it may still show up in the"
                 f" list of pool {self._pool}, so it is sent again only {self._grace.total_seconds():g} s later"
             )
-        spec = self._put_spec(job)
         code = spark_code.stored(self._lake)
         number, attempt = number + 1, _Attempt(at=datetime.now(UTC))
         try:
@@ -222,7 +223,7 @@ class SynapseFeatureEngine:
             file=self._lake.uri(code.script),
             arguments=[self._lake.uri(spec)],
             python_files=[self._lake.uri(code.archive)],
-            tags={"landfall.run": job.run, "landfall.pipeline": job.pipeline.name},
+            tags={"landfall.run": job.run, "landfall.pipeline": job.pipeline.name, LAKE_TAG: self._lake_name},
             **SIZES,
         )
         try:
@@ -247,8 +248,15 @@ class SynapseFeatureEngine:
             return None
 
     def _listed(self, name: str) -> SparkBatchJob | None:
-        """The batch of that name in the pool's list."""
-        return next((batch for batch in self._all() if batch.name == name), None)
+        """The batch of that name in the pool's list. Other lakes, which may share the pool, have such names, too."""
+        for batch in self._all():
+            if batch.name == name and (batch.tags or {}).get(LAKE_TAG, self._lake_name) == self._lake_name:
+                return batch
+        return None
+
+    @property
+    def _lake_name(self) -> str:
+        return f"{self._lake.account}/{self._lake.container}"
 
     def _all(self) -> Iterator[SparkBatchJob]:
         until, seen = time.monotonic() + LOOKING, 0
