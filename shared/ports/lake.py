@@ -64,6 +64,13 @@ class Lake(Protocol):
         """Like write, with the content of the local file ``source``, which is never in memory as a whole."""
         ...
 
+    def download(self, path: str, target: Path) -> None:
+        """Put a copy at the local path ``target``, whole or not at all; it is never in memory as a whole.
+
+        Raises :class:`~shared.errors.Missing` when there is no such file.
+        """
+        ...
+
     def delete(self, path: str) -> None:
         """Remove the file; nothing happens when there is none."""
         ...

@@ -63,6 +63,27 @@ def test_the_lake_says_its_account_and_container(lake: Lake, backend: Backend) -
     assert (lake.account, lake.container) == ("landfall", backend.container)
 
 
+def test_a_file_of_this_machine_goes_into_the_lake_and_back_as_it_is(lake: Lake, tmp_path: Path) -> None:
+    source, copy = tmp_path / "source.bin", tmp_path / "copy.bin"
+    for size in (0, 10, 40 * 1024 * 1024):
+        source.write_bytes(os.urandom(min(size, 1024)) * (size // 1024) if size > 1024 else b"x" * size)
+        written = lake.upload("landing/file.bin", source)
+        assert written == lake.stat("landing/file.bin")
+        lake.download("landing/file.bin", copy)
+        assert copy.read_bytes() == source.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["copy.bin", "source.bin"]
+
+
+def test_a_download_of_what_is_no_file_is_missing_and_leaves_what_was_there(lake: Lake, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.bin"
+    copy.write_bytes(b"before")
+    lake.write("folder/file", b"x")
+    for path in ("folder", "nothing"):
+        with pytest.raises(Missing):
+            lake.download(path, copy)
+    assert copy.read_bytes() == b"before"
+
+
 def test_a_file_is_read_as_it_was_written(lake: Lake) -> None:
     data = bytes(range(256)) * 1000
     lake.write("landing/churn/a.bin", data)

@@ -16,7 +16,7 @@ from shared.ports.lake import FileInfo, check_path, check_prefix
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
-    from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
+    from azure.storage.blob import BlobClient, BlobProperties, ContainerClient, StorageStreamDownloader
 
 BLOCK = 8 * 1024 * 1024
 """Bytes of a local file that an upload has in memory."""
@@ -67,20 +67,8 @@ class BlobLake:
 
     def read(self, path: str) -> bytes:
         """The whole file. Raises :class:`~shared.errors.Missing` when there is none."""
-        blob = self._blob(path)
-        for _ in range(READ_ATTEMPTS):
-            try:
-                with self._asked(f"read {path}"):
-                    download = blob.download_blob()
-                    if not _is_folder(download.properties):
-                        return download.readall()
-            except Conflict:
-                # It is read in parts of one version, and was written over between two of them.
-                continue
-            except Missing as error:
-                raise Missing(f"there is no file {path} in the lake ({blob.url})") from error
-            raise Missing(f"there is no file {path} in the lake, it is a folder ({blob.url})")
-        raise Transient(f"read {path}: it is being written over again and again")
+        content: bytes = self._read(path, lambda download: download.readall())
+        return content
 
     def write(self, path: str, data: bytes, *, overwrite: bool = True) -> FileInfo:
         """Put the whole file there at once; what holds for the port holds here."""
@@ -119,6 +107,20 @@ class BlobLake:
             written = self._put(path, -1, overwrite, send)
         return FileInfo(written.path, written.etag, size, written.modified)
 
+    def download(self, path: str, target: Path) -> None:
+        """Put a copy at the local path ``target``, whole or not at all; parts of it are in memory."""
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+
+        def save(download: StorageStreamDownloader[bytes]) -> None:
+            with part.open("wb") as file:
+                download.readinto(file)
+
+        try:
+            self._read(path, save)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
     def delete(self, path: str) -> None:
         """Remove the file; nothing happens when there is none."""
         if self._properties(path) is None:
@@ -133,6 +135,23 @@ class BlobLake:
         """The abfss address of a file or folder, whether it exists or not."""
         check_path(path)
         return f"abfss://{self.container}@{self.account}.dfs.core.windows.net/{path}"
+
+    def _read(self, path: str, take: Callable[[StorageStreamDownloader[bytes]], Any]) -> Any:
+        """What ``take`` makes of the file; it is called again when the file was written over meanwhile."""
+        blob = self._blob(path)
+        for _ in range(READ_ATTEMPTS):
+            try:
+                with self._asked(f"read {path}"):
+                    download = blob.download_blob()
+                    if not _is_folder(download.properties):
+                        return take(download)
+            except Conflict:
+                # It is read in parts of one version, and was written over between two of them.
+                continue
+            except Missing as error:
+                raise Missing(f"there is no file {path} in the lake ({blob.url})") from error
+            raise Missing(f"there is no file {path} in the lake, it is a folder ({blob.url})")
+        raise Transient(f"read {path}: it is being written over again and again")
 
     def _put(
         self, path: str, size: int, overwrite: bool, send: Callable[[dict[str, str]], Mapping[str, Any]]

@@ -71,6 +71,15 @@ class FolderLake:
         """Put a copy of a local file there at once, and on the disk."""
         return self._put(path, source, overwrite)
 
+    def download(self, path: str, target: Path) -> None:
+        """Put a copy at the local path ``target``, and on the disk, whole or not at all."""
+        if self._info(path) is None:
+            raise Missing(f"there is no file {path} in the lake ({self._place(path)})")
+        try:
+            write_whole(target, self._place(path), staging=target.parent)
+        except FileNotFoundError as error:
+            raise Missing(f"file {path} of the lake has just been removed") from error
+
     def _put(self, path: str, data: bytes | Path, overwrite: bool) -> FileInfo:
         place = self._place(path)
         if not self._tidy:
