@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 import uuid
 from pathlib import Path
@@ -16,12 +15,15 @@ from rich.table import Table
 
 from landfall.session import open_loop
 from landfall.show import console
-from shared.errors import AlreadyExists, InvalidRequest, Rejected
+from shared.errors import AlreadyExists, InvalidRequest, Rejected, Transient
 from shared.loop import Loop
+from shared.ports.batch_service import BatchScoringJob
 from shared.ports.jobs import JobStatus
 from shared.reactions.batch_scoring_requested import plan
 
 SHOWN = 5
+PROGRESS = '{"rows"'
+PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
 
 
 def score_request(pipeline: str, file: Path) -> dict[str, Any]:
@@ -52,7 +54,8 @@ def _fault(fault: dict[str, Any]) -> str:
 def score_table(pipeline: str, file: Path, out: Path | None, *, quiet: bool = False) -> dict[str, Any]:
     """Score all rows of a csv, parquet or jsonl file with the champion, in bounded memory; the same file once.
 
-    Returns rows, problems, version and the parquet file with the predictions. Raises Rejected when the
+    Returns rows, problems, version and the parquet file with the predictions: ``out`` if it is given, else the
+    laptop's lake has it, or a file beside the input when the lake is on Azure. Raises Rejected when the
     input does not fit the model.
     """
     loop = open_loop()
@@ -64,17 +67,33 @@ def score_table(pipeline: str, file: Path, out: Path | None, *, quiet: bool = Fa
         loop.ports.lake.upload(source, file, overwrite=False)
     target = f"scoring/{pipeline}/{file.stem}-{digest}.predictions.parquet"
     job = plan(loop, pipeline, source, target)
-    loop.ports.batch.submit(job)
+    _submit(loop, job)
     status, done = _follow(loop, job.name, _rows(file), quiet)
     if status.state != "completed":
-        raise Rejected(f"{file.name} was not scored: {status.reason} {' '.join(status.log_tail[-1:])}")
-    place = Path(loop.ports.lake.uri(target))
-    if out:
-        shutil.copyfile(place, out)
-        place = out
+        said = [line for line in status.log_tail[-1:] if not line.startswith(PROGRESS)]
+        raise Rejected(" ".join((f"{file.name} was not scored: {status.reason}", *said)))
+    local = loop.settings.backend == "local"
+    place = out or (Path(loop.ports.lake.uri(target)) if local else file.with_suffix(".predictions.parquet"))
+    if out or not local:
+        loop.ports.lake.download(target, place)
     if not quiet:
         _show(place, done, job.version)
     return {"rows": done["rows"], "problems": done["problems"], "version": job.version, "predictions": str(place)}
+
+
+def _submit(loop: Loop, job: BatchScoringJob) -> None:
+    """Submit the job. On Azure the first one of a version has to wait for its deployment."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            loop.ports.batch.submit(job)
+        except Transient as error:
+            if time.monotonic() > end:
+                raise
+            console.print(f"[dim]{error}[/dim]", soft_wrap=True)
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
 
 
 def _follow(loop: Loop, job: str, rows: int | None, quiet: bool) -> tuple[JobStatus, dict[str, Any]]:
@@ -87,12 +106,12 @@ def _follow(loop: Loop, job: str, rows: int | None, quiet: bool) -> tuple[JobSta
             bar.update(task, completed=done["rows"])
             if status and status.ended:
                 return status, done
-            time.sleep(0.1)
+            time.sleep(0.1 if loop.settings.backend == "local" else PAUSE_SECONDS)
 
 
 def _last_line(status: JobStatus | None) -> dict[str, Any]:
     for line in reversed(status.log_tail if status else ()):
-        if line.startswith('{"rows"'):
+        if line.startswith(PROGRESS):
             done: dict[str, Any] = json.loads(line)
             return done
     return {"rows": 0, "problems": 0, "seconds": 0.0}

@@ -7,20 +7,23 @@ import hashlib
 from shared import runs
 from shared.domain.ledger import Version
 from shared.domain.signals import BatchScoringRequested
-from shared.errors import Rejected
+from shared.errors import Refused, Rejected
 from shared.loop import Loop
 from shared.ports.batch_service import BatchScoringJob
 from shared.runs import Outcome
 
+ATTEMPTS = 20
+"""How often a partition may be scored with one version until a job of it completes."""
+
 
 def job_name(pipeline: str, version: str, partition: str) -> str:
-    """The name of a batch scoring job: one for each partition and model version."""
+    """The name of the first batch scoring job for a partition and model version."""
     digest = hashlib.sha256(partition.encode()).hexdigest()[:12]
     return f"{pipeline}-score-{version}-{digest}"
 
 
 def react(signal: BatchScoringRequested, loop: Loop) -> Outcome:
-    """Submit the batch scoring job; the same partition and version meet the first job."""
+    """Submit the batch scoring job; the same partition and version meet the first job, unless it failed."""
     job = plan(
         loop, signal.pipeline, signal.input, signal.output, signal.partition, query=signal.query, table=signal.table
     )
@@ -38,6 +41,7 @@ def plan(
 ) -> BatchScoringJob:
     """The job that scores lake file ``source`` with the champion into ``target``.
 
+    It is the one for this partition and version that has not failed: what failed may be asked for again.
     Raises Rejected when there is no champion or no such file.
     """
     pipeline = loop.catalog.get(name).pipeline
@@ -48,7 +52,7 @@ def plan(
         raise Rejected(f"there is no file {source} in the lake")
     version = loop.ports.ledger.read(Version, name, champion)
     return BatchScoringJob(
-        name=job_name(name, champion, partition or ">".join(filter(None, (query, source, target, table)))),
+        name=_not_failed(loop, job_name(name, champion, partition or _said(query, source, target, table))),
         pipeline=name,
         model=name,
         version=champion,
@@ -62,3 +66,17 @@ def plan(
         query=query,
         table=table,
     )
+
+
+def _said(*request: str) -> str:
+    return ">".join(filter(None, request))
+
+
+def _not_failed(loop: Loop, first: str) -> str:
+    reason = ""
+    for name in (first, *(f"{first}-{attempt}" for attempt in range(2, ATTEMPTS + 1))):
+        status = loop.ports.batch.status(name)
+        if status is None or status.state not in ("failed", "cancelled"):
+            return name
+        reason = status.reason
+    raise Refused(f"batch scoring {first} has failed {ATTEMPTS} times, the last time because {reason}")

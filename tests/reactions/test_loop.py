@@ -12,6 +12,7 @@ from shared.domain.signals import (
     RetrainingDue,
     RollbackRequested,
 )
+from shared.ports.jobs import JobStatus
 from tests.reactions.world import PIPELINE, World
 
 QUIET = timedelta(seconds=35)
@@ -295,3 +296,13 @@ def test_batch_scoring_is_submitted_once_for_a_partition(world: World) -> None:
     for _ in range(2):
         ask(world, BatchScoringRequested, input="in/a.csv", output="out/a.parquet", partition="2026-03-02")
     assert len(world.services.batch_jobs) == 1
+
+
+def test_a_partition_whose_scoring_failed_may_be_asked_for_again(world: World) -> None:
+    world.to_champion()
+    world.lake.write("in/a.csv", b"x")
+    for expected in (1, 2, 2):
+        ask(world, BatchScoringRequested, input="in/a.csv", output="out/a.parquet", partition="2026-03-02")
+        assert len(world.services.batch_jobs) == expected
+        first = next(iter(world.services.batch_jobs))
+        world.services.states[first] = JobStatus(name=first, state="failed", reason="the disk was full")
