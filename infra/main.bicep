@@ -222,3 +222,15 @@ output LAKE_TOPIC string = topics.outputs.lakeEventsName
 output ML_TOPIC string = topics.outputs.mlEventsName
 output ML_WORKSPACE string = machineLearning.outputs.workspaceName
 output SYNAPSE_WORKSPACE string = synapse.outputs.workspaceName
+
+// What landfall setup and doctor read, under the names of their settings: azd env get-values gives them out.
+output LANDFALL_BACKEND string = 'azure'
+output LANDFALL_SUBSCRIPTION string = subscription().subscriptionId
+output LANDFALL_RESOURCE_GROUP string = group.name
+output LANDFALL_FUNCTION_APP string = app.outputs.name
+output LANDFALL_LAKE_ACCOUNT string = storage.outputs.lakeName
+output LANDFALL_WORKSPACE string = machineLearning.outputs.workspaceName
+output LANDFALL_SYNAPSE string = synapse.outputs.workspaceName
+output LANDFALL_SPARK_POOL string = synapse.outputs.poolName
+output LANDFALL_EVENTS_TOPIC string = topics.outputs.topicAddress
+output AzureWebJobsStorage__accountName string = storage.outputs.appName

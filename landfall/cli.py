@@ -1,6 +1,6 @@
 """The command line.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 not found, 4 timed out.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 not found, 4 timed out, 5 changes wait.
 """
 
 from __future__ import annotations
@@ -330,6 +330,18 @@ def check(
     else:
         print("\n".join([*said, report(faults, names)]))
     raise typer.Exit(REFUSED if faults else 0)
+
+
+@app.command()
+def setup(
+    apply: Annotated[bool, typer.Option("--apply", help="Make and change what the plan names.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare what the loop needs on Azure with what is there, and make it. Exit code 5: changes wait for --apply."""
+    from landfall.setup.command import run as run_setup
+    from shared import settings
+
+    raise typer.Exit(run_setup(settings.load(), apply_it=apply, as_json=as_json))
 
 
 @events.command("send")

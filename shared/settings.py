@@ -26,7 +26,8 @@ class Settings:
     ledger. ``subscription``, ``resource_group`` and ``workspace`` are those of Azure ML, ``synapse`` and
     ``spark_pool`` those of Synapse, ``events_topic`` is the address of the Event Grid topic that Landfall
     publishes to, ``client_id`` the user-assigned identity (empty: the system-assigned one), ``traces`` the
-    connection string of the Application Insights that gets spans.
+    connection string of the Application Insights that gets spans. ``function_app`` is the app itself, by its name:
+    who sets it up and examines it has to know.
     """
 
     backend: str
@@ -47,6 +48,7 @@ class Settings:
     spark_pool: str = ""
     events_topic: str = ""
     traces: str = field(default="", repr=False)
+    function_app: str = ""
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -56,6 +58,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1) and
     LANDFALL_QUEUE (embedded); LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE,
     LANDFALL_SYNAPSE, LANDFALL_SPARK_POOL and LANDFALL_EVENTS_TOPIC, which the azure backend needs;
+    LANDFALL_FUNCTION_APP, which setup and doctor need;
     AzureWebJobsStorage, AzureWebJobsStorage__accountName, AZURE_CLIENT_ID and
     APPLICATIONINSIGHTS_CONNECTION_STRING as the Functions host reads them.
     Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
@@ -112,6 +115,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         spark_pool=env.get("LANDFALL_SPARK_POOL", ""),
         events_topic=env.get("LANDFALL_EVENTS_TOPIC", ""),
         traces=env.get("APPLICATIONINSIGHTS_CONNECTION_STRING", ""),
+        function_app=env.get("LANDFALL_FUNCTION_APP", ""),
     )
 
 

@@ -83,6 +83,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'LANDFALL_SYNAPSE', value: synapseWorkspace }
         { name: 'LANDFALL_SPARK_POOL', value: sparkPool }
         { name: 'LANDFALL_EVENTS_TOPIC', value: eventsTopic }
+        { name: 'LANDFALL_FUNCTION_APP', value: 'func-landfall-${token}' }
       ]
     }
   }

@@ -46,6 +46,16 @@ REQUIRED = {
     "schedules": "trigger",
 }
 """A property that the service wants in each body; one that is wrapped twice does not have it."""
+CATEGORIES = {
+    "AzureBlob",
+    "AzureKeyVault",
+    "AzureSqlDb",
+    "AzureSynapseAnalytics",
+    "ContainerRegistry",
+    "Git",
+    "PythonFeed",
+}
+"""Categories of connections: a few of those that the service knows."""
 ENVELOPE = {"id", "name", "type", "location", "tags", "kind", "sku", "identity", "systemData", "properties", "etag"}
 MUTABLE = {"tags", "description", "isArchived", "isAnonymous", "stage", "autoDeleteSetting"}
 
@@ -90,9 +100,14 @@ class AzureML:
         self.account = account
         self.container = "azureml"
         self.computes: dict[str, dict[str, Any]] = {"cpu-cluster": {"computeType": "AmlCompute", "properties": {}}}
+        self.compute_identities: dict[str, dict[str, Any]] = {}
+        self.datastores: dict[str, dict[str, Any]] = {}
+        """Those that were made, beside the two that every workspace has."""
         self.assets: dict[tuple[str, str, str], dict[str, Any]] = {}
         """Properties by kind (codes, environments, models, data), name and version."""
         self.jobs: dict[str, Job] = {}
+        self.brought: dict[str, str] = {}
+        """Ids of what belongs to the workspace beside its storage: containerRegistry, applicationInsights."""
         self.connections: dict[str, dict[str, Any]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, Operation] = {}
@@ -201,7 +216,9 @@ class AzureML:
         self.route("GET", "", self._workspace)
         self.route("GET", "/computes/{n}", self._get_compute)
         self.route("PUT", "/computes/{n}", self._put_compute)
+        self.route("PATCH", "/computes/{n}", self._scale_compute)
         self.route("GET", "/datastores/{n}", self._datastore)
+        self.route("PUT", "/datastores/{n}", self._put_datastore)
         self.route("POST", "/datastores/{n}/listSecrets", self._secrets)
         self.route("POST", "/codes/{n}/versions/{v}/startPendingUpload", self._start_upload)
         for kind in ("codes", "environments", "models", "data", "components"):
@@ -224,6 +241,7 @@ class AzureML:
             "storageAccount": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Storage/"
             f"storageAccounts/{self.account}",
             "provisioningState": "Succeeded",
+            **self.brought,
         }
         return Response(body=resource(WORKSPACE, properties, location=REGION))
 
@@ -241,15 +259,52 @@ class AzureML:
     def _get_compute(self, request: Request, name: str) -> Response:
         if name not in self.computes:
             raise Problem(404, "ResourceNotFound", f"there is no compute {name}")
-        return Response(body=resource(f"{WORKSPACE}/computes/{name}", self.computes[name], location=REGION))
+        return Response(body=self._compute(name))
+
+    def _compute(self, name: str) -> dict[str, Any]:
+        identity = {"identity": self.compute_identities[name]} if name in self.compute_identities else {}
+        return resource(f"{WORKSPACE}/computes/{name}", self.computes[name], location=REGION, **identity)
 
     def _put_compute(self, request: Request, name: str) -> Response:
-        self.computes[name] = {**self.properties(request, "computes"), "provisioningState": "Succeeded"}
+        properties = self.properties(request, "computes")
+        inner, present = properties.get("properties", {}), self.computes.get(name, {}).get("properties", {})
+        if present.get("vmSize") and inner.get("vmSize") != present["vmSize"]:
+            raise Problem(400, "UserError", f"compute {name} is of {present['vmSize']}, which cannot be changed")
+        scale = inner.get("scaleSettings", {})
+        if not 0 <= scale.get("minNodeCount", 0) <= scale.get("maxNodeCount", 0):
+            raise Problem(400, "UserError", f"compute {name} cannot have {scale} nodes")
+        self.computes[name] = {**properties, "provisioningState": "Succeeded"}
+        if given := request.json().get("identity"):
+            made = {"principalId": str(uuid.uuid5(uuid.NAMESPACE_URL, name))} if "System" in given["type"] else {}
+            self.compute_identities[name] = {**self.compute_identities.get(name, {}), **given, **made}
         key, operation = self.begin()
         operation.status = "Succeeded"
-        return self.accepted(key, resource(f"{WORKSPACE}/computes/{name}", self.computes[name], location=REGION))
+        return self.accepted(key, self._compute(name))
+
+    def _scale_compute(self, request: Request, name: str) -> Response:
+        inner = self.properties(request, "scaling of a compute").get("properties", {})
+        scale = inner.get("scaleSettings", {})
+        if name not in self.computes:
+            raise Problem(404, "ResourceNotFound", f"there is no compute {name}")
+        if set(inner) != {"scaleSettings"} or not 0 <= scale.get("minNodeCount", 0) <= scale.get("maxNodeCount", 0):
+            raise Problem(400, "UserError", f"of compute {name} only scaleSettings can be changed: {inner}")
+        self.computes[name]["properties"]["scaleSettings"] = scale
+        return Response(200, self._compute(name))
+
+    def _put_datastore(self, request: Request, name: str) -> Response:
+        properties = self.properties(request, "datastores")
+        if not re.fullmatch(r"[a-z0-9_]{1,255}", name):
+            raise Problem(400, "UserError", f"{name!r} cannot name a datastore: use a-z, 0-9 and _")
+        kind = properties.get("credentials", {}).get("credentialsType")
+        if kind is None or (kind != "None" and "secrets" not in properties["credentials"]):
+            raise Problem(400, "UserError", f"datastore {name} names no credentials, not even None")
+        status = 200 if name in self.datastores else 201
+        self.datastores[name] = properties
+        return Response(status, resource(f"{WORKSPACE}/datastores/{name}", properties))
 
     def _datastore(self, request: Request, name: str) -> Response:
+        if name in self.datastores:
+            return Response(body=resource(f"{WORKSPACE}/datastores/{name}", self.datastores[name]))
         if name not in (DATASTORE, "workspaceartifactstore"):
             raise Problem(404, "ResourceNotFound", f"there is no datastore {name}")
         properties = {
@@ -422,7 +477,10 @@ class AzureML:
         return Response(body=resource(f"{WORKSPACE}/{kind}/{name}", store[name]))
 
     def _put_plain(self, request: Request, kind: str, name: str, store: dict[str, dict[str, Any]]) -> Response:
-        store[name] = {**self.properties(request, kind), "provisioningState": "Succeeded"}
+        properties = self.properties(request, kind)
+        if kind == "connections" and (properties["category"] not in CATEGORIES or "authType" not in properties):
+            raise Problem(400, "ValidationError", f"connection {name}: no category {properties['category']}")
+        store[name] = {**properties, "provisioningState": "Succeeded"}
         made = resource(f"{WORKSPACE}/{kind}/{name}", store[name])
         if kind == "connections":
             return Response(200, made)
