@@ -35,7 +35,7 @@ def timer_retraining(timer: func.TimerRequest) -> None:
             signal = RetrainingDue(
                 pipeline=pipeline.name,
                 cause="schedule",
-                slot=f"{slot:%Y%m%dT%H%M}",
+                slot=f"{slot:%Y%m%dt%H%M}",
                 reason=f"schedule {schedule} at {slot:%Y-%m-%d %H:%M} UTC",
             )
             if loop.ports.ledger.read(Claim, signal.claim_key, "claim") is None:

@@ -52,7 +52,7 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
             *subjects,
         )
     loop.ports.queue.send(
-        RetrainingDue(pipeline=signal.pipeline, cause="drift", slot=f"{signal.slot:%Y%m%dT%H%M%S}", reason=check.reason)
+        RetrainingDue(pipeline=signal.pipeline, cause="drift", slot=f"{signal.slot:%Y%m%dt%H%M%S}", reason=check.reason)
     )
     loop.ports.events.publish(
         "DriftDetected",
@@ -67,7 +67,7 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
     policy = folder.pipeline.drift
     check = DriftCheck(
         pipeline=signal.pipeline,
-        id=f"{signal.slot:%Y%m%dT%H%M%S}",
+        id=f"{signal.slot:%Y%m%dt%H%M%S}",
         at=signal.slot,
         status="none",
         rows=0,

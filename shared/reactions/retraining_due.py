@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import replace
 
 from shared import preparation, runs
@@ -12,11 +14,14 @@ from shared.domain.spending import over_budget
 from shared.loop import Loop
 from shared.runs import Outcome
 
+SLOT = re.compile(r"[a-z0-9-]{1,40}")
+"""What may stand in the name of a run and of its jobs on every service."""
+
 
 def react(signal: RetrainingDue, loop: Loop) -> Outcome:
     """Begin a run, or say why not: frozen, nothing landed, budget spent, a run already under way."""
     folder = loop.catalog.get(signal.pipeline)
-    run_id = f"{signal.pipeline}-{signal.cause[0] if signal.cause != 'hand' else 'm'}{signal.slot}"
+    run_id = _run_id(signal)
     begun = loop.ports.ledger.read(Run, signal.pipeline, run_id) is not None
     against = "" if begun else _nothing_landed(signal.pipeline, loop) or _take_turn(signal, folder, run_id, loop)
     if against:
@@ -25,6 +30,15 @@ def react(signal: RetrainingDue, loop: Loop) -> Outcome:
     if run.stage == "features" and not run.ended:
         run = preparation.request(loop, folder, run)
     return _outcome(signal, "done", f"{signal.reason}; run {run.id} begins", run.id)
+
+
+def _run_id(signal: RetrainingDue) -> str:
+    """Named after the occasion. A person may call that anything, and services make no difference between A and a."""
+    slot = signal.slot
+    if not SLOT.fullmatch(slot):
+        legible = re.sub(r"[^a-z0-9]+", "-", slot.lower()).strip("-")[:20]
+        slot = f"{legible}-{hashlib.sha256(slot.encode()).hexdigest()[:8]}"
+    return f"{signal.pipeline}-{'m' if signal.cause == 'hand' else signal.cause[0]}{slot}"
 
 
 def _nothing_landed(pipeline: str, loop: Loop) -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from shared.domain.signals import (
     ApprovalGiven,
@@ -262,6 +265,16 @@ def test_retraining_stops_where_the_pipelines_runs_have_cost_what_they_may(tmp_p
     world.queue.send(RetrainingDue(pipeline="churn", cause="hand", slot="x", reason="now"))
     world.drain(timedelta(hours=2))
     assert world.runs[-1].id == "churn-mx"
+
+
+@pytest.mark.parametrize("request_id", ["Ticket #12", "ticket-12!", "x" * 80, "Ticket-12"])
+def test_a_request_of_any_name_makes_a_run_that_every_service_can_name(world: World, request_id: str) -> None:
+    world.to_champion()
+    for _ in range(2):
+        world.queue.send(RetrainingDue(pipeline="churn", cause="hand", slot=request_id, reason="try"))
+        world.drain(timedelta(hours=2))
+    assert [run.cause for run in world.runs] == ["landing", "hand"]
+    assert re.fullmatch(r"churn-m[a-z0-9-]+-[0-9a-f]{8}", world.runs[-1].id)
 
 
 def test_retraining_without_data_is_nothing_with_a_reason(world: World) -> None:
