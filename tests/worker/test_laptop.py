@@ -15,8 +15,8 @@ from shared.domain.ledger import Batch, Claim, Decision, Run
 from shared.domain.signals import BatchDue
 from shared.settings import ROOT
 from tests.standin import Storage
-from tests.worker.functions_host import FunctionsHost
 from tests.worker.events import blob_created
+from tests.worker.functions_host import FunctionsHost
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,4 +52,6 @@ class EventGridTopic:
     def _client(self) -> EventGridPublisherClient:
         from azure.eventgrid import EventGridPublisherClient
 
+        # It takes the options of a call for fields of the event, too, and complains of each.
+        logging.getLogger("azure.eventgrid._legacy._generated._serialization").setLevel(logging.ERROR)
         return EventGridPublisherClient(self._address, self._credential)
