@@ -22,6 +22,7 @@ from shared.ports.jobs import JobStatus
 from shared.reactions.batch_scoring_requested import plan
 
 SHOWN = 5
+SAMPLED_BYTES = 1 << 20
 PROGRESS = '{"rows"'
 PATIENCE_SECONDS, PAUSE_SECONDS = 600.0, 5.0
 
@@ -105,6 +106,7 @@ def _follow(loop: Loop, job: str, rows: int | None, quiet: bool) -> tuple[JobSta
             done = _last_line(status)
             bar.update(task, completed=done["rows"])
             if status and status.ended:
+                bar.update(task, total=done["rows"])
                 return status, done
             time.sleep(0.1 if loop.settings.backend == "local" else PAUSE_SECONDS)
 
@@ -118,13 +120,17 @@ def _last_line(status: JobStatus | None) -> dict[str, Any]:
 
 
 def _rows(file: Path) -> int | None:
-    """How many rows a parquet file says it has; None for text, which would have to be read."""
-    if file.suffix != ".parquet":
-        return None
-    import pyarrow.parquet as pq
+    """How many rows a parquet file says it has, and a text file has if its beginning is like the rest of it."""
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as pq
 
-    rows: int = pq.ParquetFile(file).metadata.num_rows
-    return rows
+        rows: int = pq.ParquetFile(file).metadata.num_rows
+        return rows
+    with file.open("rb") as content:
+        beginning = content.read(SAMPLED_BYTES)
+    lines = beginning.count(b"\n")
+    compressed = file.suffix == ".gz"
+    return None if compressed or not lines else round(file.stat().st_size / len(beginning) * lines)
 
 
 def _show(place: Path, done: dict[str, Any], version: str) -> None:
