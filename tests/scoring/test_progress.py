@@ -13,7 +13,7 @@ from landfall.scoring import SAMPLED_BYTES, _rows
 
 def test_a_text_file_has_about_as_many_rows_as_its_beginning_promises(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    file.write_text("id,amount\n" + "".join(f"c{i},{i % 997}\n" for i in range(300_000)))
+    file.write_text("id,amount\n" + "".join(f"c{i:06},{i % 997}\n" for i in range(300_000)))
     assert file.stat().st_size > 2 * SAMPLED_BYTES
     assert _rows(file) == pytest.approx(300_000, rel=0.05)
 
