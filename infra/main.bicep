@@ -33,6 +33,9 @@ param clusterSize string = 'Standard_DS3_v2'
 @description('Most nodes that the Spark pool grows to.')
 param sparkNodes int = 10
 
+@description('A dedicated SQL pool of the Synapse workspace, made by you, that batch scoring may read from and load into.')
+param sqlPool string = ''
+
 @minValue(30)
 @maxValue(730)
 @description('Days that logs are kept.')
@@ -204,6 +207,7 @@ module app 'modules/function-app.bicep' = {
     mlWorkspace: machineLearning.outputs.workspaceName
     synapseWorkspace: synapse.outputs.workspaceName
     sparkPool: synapse.outputs.poolName
+    sqlPool: sqlPool
     eventsTopic: topics.outputs.topicAddress
     insightsConnection: monitoring.outputs.connectionString
     logs: monitoring.outputs.logs
@@ -232,5 +236,6 @@ output LANDFALL_LAKE_ACCOUNT string = storage.outputs.lakeName
 output LANDFALL_WORKSPACE string = machineLearning.outputs.workspaceName
 output LANDFALL_SYNAPSE string = synapse.outputs.workspaceName
 output LANDFALL_SPARK_POOL string = synapse.outputs.poolName
+output LANDFALL_SQL_POOL string = sqlPool
 output LANDFALL_EVENTS_TOPIC string = topics.outputs.topicAddress
 output AzureWebJobsStorage__accountName string = storage.outputs.appName

@@ -27,7 +27,8 @@ class Settings:
     ``spark_pool`` those of Synapse, ``events_topic`` is the address of the Event Grid topic that Landfall
     publishes to, ``client_id`` the user-assigned identity (empty: the system-assigned one), ``traces`` the
     connection string of the Application Insights that gets spans. ``function_app`` is the app itself, by its name:
-    who sets it up and examines it has to know.
+    who sets it up and examines it has to know. ``sql_pool`` is the dedicated SQL pool of the Synapse workspace that
+    batch scoring may read from and load into (empty: none).
     """
 
     backend: str
@@ -49,6 +50,7 @@ class Settings:
     events_topic: str = ""
     traces: str = field(default="", repr=False)
     function_app: str = ""
+    sql_pool: str = ""
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -58,7 +60,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     (pipelines), LANDFALL_LAKE_ACCOUNT (landfall), LANDFALL_LAKE_CONTAINER (lake), LANDFALL_PACE (1) and
     LANDFALL_QUEUE (embedded); LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP, LANDFALL_WORKSPACE,
     LANDFALL_SYNAPSE, LANDFALL_SPARK_POOL and LANDFALL_EVENTS_TOPIC, which the azure backend needs;
-    LANDFALL_FUNCTION_APP, which setup and doctor need;
+    LANDFALL_FUNCTION_APP, which setup and doctor need, and LANDFALL_SQL_POOL;
     AzureWebJobsStorage, AzureWebJobsStorage__accountName, AZURE_CLIENT_ID and
     APPLICATIONINSIGHTS_CONNECTION_STRING as the Functions host reads them.
     Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
@@ -116,6 +118,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         events_topic=env.get("LANDFALL_EVENTS_TOPIC", ""),
         traces=env.get("APPLICATIONINSIGHTS_CONNECTION_STRING", ""),
         function_app=env.get("LANDFALL_FUNCTION_APP", ""),
+        sql_pool=env.get("LANDFALL_SQL_POOL", ""),
     )
 
 

@@ -13,6 +13,7 @@ param lakeAccount string
 param mlWorkspace string
 param synapseWorkspace string
 param sparkPool string
+param sqlPool string
 param eventsTopic string
 param insightsConnection string
 param logs string
@@ -83,6 +84,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'LANDFALL_SYNAPSE', value: synapseWorkspace }
         { name: 'LANDFALL_SPARK_POOL', value: sparkPool }
         { name: 'LANDFALL_EVENTS_TOPIC', value: eventsTopic }
+        { name: 'LANDFALL_SQL_POOL', value: sqlPool }
         { name: 'LANDFALL_FUNCTION_APP', value: 'func-landfall-${token}' }
       ]
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from landfall.setup.estate import Estate
 from shared.adapters.azure.failures import translated
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from azure.synapse.artifacts import ArtifactsClient
 
 SECONDS = 60.0
-_WORDS = {"linked_service": "linked service", "dataset": "dataset", "pipeline": "pipeline"}
+What = Literal["linked_service", "dataset", "pipeline"]
+"""The kinds of artifacts, in the words of the client."""
 
 
 class Artifacts:
-    """Linked services, datasets and pipelines; ``what`` in each call is one of those in the words of the client."""
+    """Linked services, datasets and pipelines."""
 
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
 
-    def find(self, what: str, name: str) -> dict[str, Any] | None:
+    def find(self, what: What, name: str) -> dict[str, Any] | None:
         """Its properties; None when there is none of that name."""
         try:
-            with translated(f"look up Synapse {_WORDS[what]} {name}"):
+            with translated(f"look up Synapse {what.replace('_', ' ')} {name}"):
                 found = getattr(getattr(self._client, what), f"get_{what}")(name)
         except Missing:
             return None
@@ -35,7 +36,7 @@ class Artifacts:
         # An empty list is what Synapse adds where there was nothing.
         return {key: value for key, value in properties.items() if value not in (None, [], {})}
 
-    def put(self, what: str, name: str, properties: dict[str, Any]) -> None:
+    def put(self, what: What, name: str, properties: dict[str, Any]) -> None:
         """Make it, or put it in the place of the present one, and wait until it is so."""
         from azure.synapse.artifacts import models
 
@@ -50,7 +51,7 @@ class Artifacts:
                 entity = models.Dataset.deserialize(properties)
             case _:
                 entity = models.PipelineResource.deserialize({"properties": properties})
-        with translated(f"make Synapse {_WORDS[what]} {name}"):
+        with translated(f"make Synapse {what.replace('_', ' ')} {name}"):
             getattr(getattr(self._client, what), f"begin_create_or_update_{what}")(name, entity).result()
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from landfall.setup.artifacts import Artifacts
+from landfall.setup.artifact import artifacts_of
 from landfall.setup.cluster import Cluster
 from landfall.setup.connection import Connection
 from landfall.setup.container import Container
@@ -10,7 +10,6 @@ from landfall.setup.datastore import Datastore
 from landfall.setup.endpoint import Endpoint
 from landfall.setup.environment import Environment
 from landfall.setup.estate import Estate
-from landfall.setup.linked_service import LinkedService, azure_ml
 from landfall.setup.resource import Resource
 from landfall.setup.role import GRANTS, RoleAssignment
 from landfall.setup.spark_pool import SparkPool
@@ -31,7 +30,6 @@ def resources(settings: Settings) -> list[Resource]:
     estate = Estate(settings)
     folders = Catalog(settings.pipelines).all()
     clusters = sorted({folder.pipeline.training.compute for folder in folders})
-    artifacts = Artifacts(estate)
     made: list[Resource] = [
         Container(estate, settings.container),
         Container(estate, DEAD_LETTERS),
@@ -45,7 +43,7 @@ def resources(settings: Settings) -> list[Resource]:
         made += [RoleAssignment(estate, grant, cluster) for cluster in of]
     made += [
         SynapseRole(estate),
-        LinkedService(artifacts, "AzureMLLinkedService", azure_ml(estate)),
+        *artifacts_of(estate),
         Connection(estate),
         Datastore(estate),
         *(Environment(estate, folder) for folder in folders),

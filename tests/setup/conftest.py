@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from shared.settings import Settings, load
+from shared.settings import ROOT, Settings, load
 from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION
 from tests.standin.event_grid import TOPIC
 from tests.standin.resource_manager import HOME
@@ -62,10 +64,19 @@ def subscription(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subscript
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped pipelines, in a folder of these tests."""
+    folder = tmp_path_factory.mktemp("app") / "pipelines"
+    shutil.copytree(ROOT / "pipelines", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.fixture
-def azure(subscription: Subscription, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscription]:
+def azure(subscription: Subscription, pipelines: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscription]:
     """The subscription as this process's Azure."""
-    for name, value in {**subscription.environment(), **ENVIRONMENT}.items():
+    own = {"LANDFALL_PIPELINES": str(pipelines)}
+    for name, value in {**subscription.environment(), **ENVIRONMENT, **own}.items():
         monkeypatch.setenv(name, value)
     yield subscription
     subscription.faults.clear()

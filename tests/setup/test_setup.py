@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -89,6 +90,24 @@ def test_what_was_made_is_what_the_loop_needs(azure: Subscription, settings: Set
     assert environments == {"landfall-bank-customers", "landfall-customer-churn"}
     assert azure.arm.of(POOL)["properties"]["autoPause"] == {"enabled": True, "delayInMinutes": 15}
     assert len(azure.roles.given) == 1
+
+
+def test_batch_scoring_has_its_pipeline_and_with_a_sql_pool_its_way_there(
+    azure: Subscription, settings: Settings
+) -> None:
+    mend(settings)
+    assert set(azure.synapse.linked_services) == {"AzureMLLinkedService", "landfall-lake"}
+    assert set(azure.pipelines.datasets) == {"landfall_lake_rows"}
+    with_sql = dataclasses.replace(settings, sql_pool="warehouse")
+    kinds = [(step.action, step.resource.kind) for step in open_steps(with_sql)]
+    assert kinds == [
+        ("create", "Synapse linked service"),
+        ("create", "Synapse dataset"),
+        ("change", "Synapse pipeline"),
+    ]
+    mend(with_sql)
+    assert open_steps(with_sql) == []
+    mend(settings)
 
 
 def filter_on_one_ending(azure: Subscription) -> None:
@@ -246,13 +265,13 @@ def test_a_throttled_call_and_a_lost_answer_are_repeated(azure: Subscription, se
 
 def test_an_environment_gets_a_version_of_its_own_for_other_content(azure: Subscription, settings: Settings) -> None:
     mend(settings)
-    key = next(key for key in azure.ml.assets if key[:2] == ("environments", "landfall-customer-churn"))
-    content = azure.ml.assets.pop(key)
-    azure.ml.assets["environments", "landfall-customer-churn", "of-older-content"] = content
+    before = {key for key in azure.ml.assets if key[0] == "environments"}
+    conda = settings.pipelines / "customer-churn" / "environment.yml"
+    conda.write_text(conda.read_text() + "\n# another day\n")
     (step,) = open_steps(settings)
-    assert (step.action, step.resource.kind) == ("create", "environment")
+    assert (step.action, step.resource.name) == ("create", "landfall-customer-churn")
     mend(settings)
-    assert key in azure.ml.assets
+    assert len({key for key in azure.ml.assets if key[0] == "environments"} - before) == 1
 
 
 def test_a_laptop_has_nothing_to_set_up_and_an_app_has_a_name(
