@@ -127,9 +127,12 @@ dependencies:
       - azureml-mlflow==1.62.0.post6
       - mlflow-skinny==3.15.0
       - numpy==2.4.6
+      - onnx==1.23.2
+      - onnxruntime==1.32.0
       - pandas==3.1.1
       - pyarrow==25.0.1
       - scikit-learn==1.9.1
+      - skl2onnx==1.20.0
       - skops==0.16.0
 """
 

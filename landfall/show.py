@@ -9,6 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from shared.domain.compiled import Compiled
+from shared.domain.records import from_record
+
 WIDTH = 110
 """Columns where the output is no terminal: a log, a pipe, a file."""
 
@@ -99,6 +102,9 @@ def print_run(run: dict[str, Any]) -> None:
         console.print(f"\n[bold]gate[/]  {verdict['summary']}")
         for rule in verdict["rules"]:
             console.print(f"  {'[green]yes[/]' if rule['passed'] else '[red]no [/]'}  {rule['name']}: {rule['text']}")
+    compiled = ((run["model"] or {}).get("evaluation") or {}).get("compiled")
+    if compiled:
+        console.print(f"\n[bold]model[/]  {from_record(Compiled, compiled).sentence()}")
     if run["log"]:
         console.print("\n[bold]end of the log[/]")
         for line in run["log"][-10:]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from shared import preparation, runs
 from shared.catalog import PipelineFolder
+from shared.domain import compiled
 from shared.domain.ledger import PipelineState, Run, Version
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
@@ -31,7 +32,7 @@ def job_name(version: Version, champion: str) -> str:
 
 def artifact(version: Version, file: str) -> str:
     """The lake path where a file about a version is kept."""
-    return f"models/{version.pipeline}/{version.version}/{file}"
+    return compiled.place(version.pipeline, version.version, file)
 
 
 def read_version(loop: Loop, pipeline: str, version: str) -> Version:

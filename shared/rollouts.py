@@ -262,7 +262,9 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     version = evaluation.read_version(loop, state.pipeline, state.challenger)
     measured = version.evaluation.challenger if version.evaluation else {}
     metrics = {m: measured[m] for m in sorted(measured, key=lambda m: m != folder.pipeline.gate.metric)}
-    changes: dict[str, object] = {"champion": state.challenger, "metrics": metrics}
+    compiled = version.evaluation.compiled if version.evaluation else None
+    serving = compiled.sentence() if compiled else ""
+    changes: dict[str, object] = {"champion": state.challenger, "metrics": metrics, "serving": serving}
     if state.champion:
         changes["previous"] = state.champion
         former = evaluation.read_version(loop, state.pipeline, state.champion)

@@ -10,8 +10,8 @@ from shared.loop import Loop
 
 
 def status(loop: Loop) -> dict[str, Any]:
-    """Each pipeline with name, champion {version, metrics}, traffic {deployment: percent}, last_run {id, cause,
-    stage, status, reason}, drift {status, at} and flags; and the faults of pipelines that cannot be read.
+    """Each pipeline with name, champion {version, metrics, serving}, traffic {deployment: percent}, last_run {id,
+    cause, stage, status, reason}, drift {status, at} and flags; and the faults of pipelines that cannot be read.
 
     Costs two ledger reads a pipeline.
     """
@@ -26,7 +26,9 @@ def _pipeline(loop: Loop, name: str, description: str) -> dict[str, Any]:
     return {
         "name": name,
         "description": description,
-        "champion": {"version": state.champion, "metrics": state.metrics} if state.champion else None,
+        "champion": {"version": state.champion, "metrics": state.metrics, "serving": state.serving}
+        if state.champion
+        else None,
         "previous": state.previous or None,
         "traffic": state.traffic,
         "last_run": run

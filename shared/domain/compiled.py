@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-GRAPH, PROOF = "compiled.onnx", "compiled.json"
-"""The files of an evaluation, and of a version's folder in the lake; there is a graph only if it was verified."""
+GRAPH = "compiled.onnx"
+"""The file of an evaluation, and of a version's folder in the lake; it is there only if it was verified."""
 
 TOLERANCE = 1e-5
 """How far a probability may be off, and a number relative to its size."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.compiled import Compiled
 from shared.domain.pipelines import Gate
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Evaluation:
     better, with its paired bootstrap interval; None without a champion. Latencies are the median of
     one-row calls in milliseconds, ``size_mb`` the challenger's files in megabytes. ``problems`` are
     reasons why the numbers cannot be trusted (one class only, no rows, predictions not finite).
+    ``compiled`` says whether the challenger's compiled form may answer in its place.
     """
 
     rows: int
@@ -57,6 +59,7 @@ class Evaluation:
     champion_latency_ms: float | None = None
     size_mb: float = 0.0
     problems: tuple[str, ...] = ()
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True)

@@ -311,7 +311,7 @@ class PipelineState(Entry):
     ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
     previous deployment warm). ``spendings`` is what runs that ended lately used. ``batches`` and ``rollouts``
     count what was begun. ``rollback`` is the last request to roll back and what it is about: when it comes
-    again, it is about the same.
+    again, it is about the same. ``serving`` says in which form the champion answers, and why.
     """
 
     KIND: ClassVar[str] = "state"
@@ -319,6 +319,7 @@ class PipelineState(Entry):
     champion: str = ""
     previous: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    serving: str = ""
     pinned: str = ""
     frozen: bool = False
     open_batches: dict[str, str] = field(default_factory=dict)

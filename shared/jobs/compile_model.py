@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.compiled import TOLERANCE, Compiled
 from shared.errors import InvalidRequest
-from shared.jobs.compiled_model import LIMITS, METADATA, Graph, NotCovered
+from shared.jobs.compiled_model import LIMITS, METADATA, Graph, NotCovered, runtime
 from shared.jobs.served_model import Predictions, ServedModel
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def _convert(folder: Path) -> bytes:
     if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
         raise NotCompiled("the model has no signature with named columns")
     try:
-        import onnxruntime  # noqa: F401 - the graph is compared where it is made
-        import skl2onnx  # noqa: F401
+        runtime()
+        import skl2onnx  # noqa: F401 - what it cannot convert is another reason than that it is not there
     except ImportError as error:
         raise NotCompiled(
             f"{error.name} is not installed where the model is evaluated: add it to its environment.yml"

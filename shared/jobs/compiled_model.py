@@ -24,6 +24,20 @@ METADATA = "landfall"
 _logger = logging.getLogger(__name__)
 
 
+def runtime() -> Any:
+    """The package onnxruntime, silenced: since 1.29 it reports every graph that it loads to its maker unless it is
+    told not to before it is imported.
+
+    Raises ImportError where it is not installed.
+    """
+    from shared.settings import export
+
+    export({"ORT_DISABLE_TELEMETRY": "1"})
+    import onnxruntime
+
+    return onnxruntime
+
+
 class NotCovered(Exception):
     """The rows hold something that the compiled form was not proven for."""
 
@@ -77,8 +91,8 @@ class Graph:
         Raises ImportError where onnxruntime is not installed.
         """
         import numpy as np
-        import onnxruntime
 
+        onnxruntime = runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -209,14 +223,14 @@ def _nones(column: pd.Series) -> list[Any]:
     return values
 
 
-def load(folder: Path, compiled: Path | None) -> CompiledModel | ServedModel:
+def load(folder: Path, compiled: Path | None, *, threads: int | None = 1) -> CompiledModel | ServedModel:
     """The model in ``folder``, in its compiled form where there is one and onnxruntime is installed.
 
-    Raises whatever keeps it from being loaded.
+    ``threads``: how many work on one call. Raises whatever keeps it from being loaded.
     """
     if compiled is not None and compiled.exists():
         try:
-            return CompiledModel(Graph(compiled.read_bytes()), lambda: ServedModel(folder))
+            return CompiledModel(Graph(compiled.read_bytes(), threads=threads or 1), lambda: ServedModel(folder))
         except ImportError:
             _logger.warning("%s is served as it was trained: onnxruntime is not installed", folder)
     return ServedModel(folder)

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.categories import positive_class
+from shared.domain.compiled import GRAPH
 from shared.domain.drift import Profile, profile_of
 from shared.domain.gate import Evaluation, Predictions, compare
 from shared.domain.metrics import REGRESSION
 from shared.domain.pipelines import Gate, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import openmp
+from shared.jobs.compile_model import compile_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,8 @@ class Measured:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write evaluation.json (an Evaluation), predictions.json (the challenger's Profile) and smoke.json.
+    """Write evaluation.json (an Evaluation), predictions.json (the challenger's Profile) and smoke.json; compiled.onnx,
+    too, if the challenger could be compiled and answers the held-out rows alike in that form.
 
     smoke.json holds columns, rows and predictions of a few held-out rows, to ask a deployment whether it
     answers like the model that was evaluated.
@@ -62,6 +65,12 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline = from_record(Pipeline, json.loads(args.pipeline.read_text()))
     evaluation, challenger = evaluate(args.challenger, args.champion, args.test, pipeline)
     args.output.mkdir(parents=True, exist_ok=True)
+    if challenger is not None:
+        compiled, graph = compile_model(args.challenger, challenger.frame)
+        evaluation = replace(evaluation, compiled=compiled)
+        if graph is not None:
+            (args.output / GRAPH).write_bytes(graph)
+        print(compiled.sentence())
     profile = _profile(challenger, pipeline.gate)
     for name, record in (
         ("evaluation.json", to_record(evaluation)),

@@ -21,6 +21,7 @@ from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import DIALECT, analyse, parse, scoring_sql
+from shared.jobs.compiled_model import CompiledModel, load
 from shared.jobs.served_model import ServedModel
 from shared.model_signature import signature_of
 from shared.ports.feature_engine import Manifest
@@ -39,7 +40,8 @@ KEY, PROBLEM = "landfall_key", "landfall_problem"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringSpec:
-    """What the process is given. ``files`` and ``output`` are local paths, ``manifest`` one or empty.
+    """What the process is given. ``files`` and ``output`` are local paths, ``manifest`` and ``compiled`` (the
+    model's compiled form) one or empty.
 
     The rest is as in :class:`~shared.ports.batch_service.BatchScoringJob`.
     """
@@ -52,6 +54,7 @@ class ScoringSpec:
     label: str
     positive: str | None = None
     manifest: str = ""
+    compiled: str = ""
 
 
 def main(arguments: list[str]) -> int:
@@ -126,14 +129,14 @@ def _scored(
     source, types = _source(connection, spec.files)
     rows = connection.sql(_query(spec, signature, source, types))
     key = _found(spec.key, types) or "row"
-    model: ServedModel | None = None
+    model: CompiledModel | ServedModel | None = None
     kind: pa.DataType | None = None
     for batch in rows.to_arrow_reader(BATCH_ROWS):
         frame = batch.to_pandas()
         if progress.rows == 0 and frame[PROBLEM].notna().all():
             raise Rejected(f"none of the first {len(frame)} rows can be scored: {frame[PROBLEM].iloc[0]}")
         # Loaded when there is something to score: that takes longer than to find most faults.
-        model = model or ServedModel(Path(spec.model))
+        model = model or load(Path(spec.model), Path(spec.compiled) if spec.compiled else None, threads=os.cpu_count())
         positive = positive_class(model.classes, spec.positive) if model.classes else None
         table, kind = _answered(frame, key, spec.version, model, positive, kind)
         table = table.set_column(0, key, batch.column(KEY))
@@ -144,7 +147,12 @@ def _scored(
 
 
 def _answered(
-    frame: pd.DataFrame, key: str, version: str, model: ServedModel, positive: int | None, kind: pa.DataType | None
+    frame: pd.DataFrame,
+    key: str,
+    version: str,
+    model: CompiledModel | ServedModel,
+    positive: int | None,
+    kind: pa.DataType | None,
 ) -> tuple[pa.Table, pa.DataType]:
     """Predictions for the rows that have no problem, as a table, and the type of the predictions."""
     import numpy as np

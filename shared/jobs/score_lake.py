@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.lake import BlobLake
+from shared.domain.compiled import GRAPH, place
 from shared.domain.records import from_record, to_record
 from shared.errors import LandfallError, Rejected, Transient
 from shared.jobs.score_batch import ScoringSpec, printed, score
@@ -71,9 +72,12 @@ def _score(job: BatchScoringJob, lake: Lake, data: Path, model: Path, report: _R
         work = Path(folder)
         manifest = ""
         if job.features:
-            place = work / "manifest.json"
-            place.write_bytes(lake.read(f"{job.features}/manifest.json"))
-            manifest = str(place)
+            copy = work / "manifest.json"
+            copy.write_bytes(lake.read(f"{job.features}/manifest.json"))
+            manifest = str(copy)
+        graph, compiled = place(job.model, job.version, GRAPH), work / GRAPH
+        if lake.stat(graph):
+            compiled.write_bytes(lake.read(graph))
         spec = ScoringSpec(
             files=tuple(map(str, _files(job, data))),
             output=str(work / "scored.parquet"),
@@ -83,6 +87,7 @@ def _score(job: BatchScoringJob, lake: Lake, data: Path, model: Path, report: _R
             label=job.label,
             positive=job.positive,
             manifest=manifest,
+            compiled=str(compiled),
         )
         score(spec, work / "part.parquet", report)
         lake.upload(job.output, work / "scored.parquet")

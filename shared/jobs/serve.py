@@ -9,26 +9,32 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.compiled import GRAPH
 from shared.errors import InvalidRequest
 from shared.settings import deployed_model
 
 if TYPE_CHECKING:
+    from shared.jobs.compiled_model import CompiledModel
     from shared.jobs.served_model import ServedModel
 
-_model: ServedModel | None = None
+CODE = Path(__file__).parents[2]
+"""What was deployed: the package ``shared``, and the compiled form of the model if there is one."""
+
+_model: CompiledModel | ServedModel | None = None
 
 
 def init() -> None:
     """Load the model, once for all requests. Raises whatever keeps it from being loaded."""
     global _model
-    from shared.jobs.served_model import ServedModel
+    from shared.jobs.compiled_model import load
 
     folder = next((path.parent for path in sorted(deployed_model().rglob("MLmodel"))), None)
     if folder is None:
         raise FileNotFoundError(f"there is no MLmodel below {deployed_model()}")
-    _model = ServedModel(folder)
+    _model = load(folder, CODE / GRAPH)
 
 
 def run(body: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from shared import evaluation, rollouts, runs
 from shared.catalog import PipelineFolder
 from shared.domain import gate
+from shared.domain.compiled import GRAPH
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.ledger import Run, Version
 from shared.domain.records import from_record, to_record
@@ -37,13 +38,16 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
         return _outcome(
             signal, version, "nothing", f"the champion changed meanwhile: {evaluation.begin(loop, folder, version)}"
         )
+    training = loop.ports.training
     try:
-        files = {name: loop.ports.training.read_output(signal.job, evaluation.OUTPUT, name) for name in ARTIFACTS}
+        files = {name: training.read_output(signal.job, evaluation.OUTPUT, name) for name in ARTIFACTS}
+        measured = from_record(Evaluation, json.loads(files["evaluation.json"]))
+        if measured.compiled and measured.compiled.verified:
+            files[GRAPH] = training.read_output(signal.job, evaluation.OUTPUT, GRAPH)
     except Missing as error:
         return _fail(signal, loop, version, f"the evaluation left no result: {error}")
     for name, content in files.items():
         loop.ports.lake.write(evaluation.artifact(version, name), content)
-    measured = from_record(Evaluation, json.loads(files["evaluation.json"]))
     verdict = gate.decide(measured, folder.pipeline.gate, challenger=version.version, champion=champion or None)
     version = evaluation.change_version(loop, version, evaluation=measured, verdict=verdict)
     return _act(signal, loop, folder, version, verdict)
@@ -74,8 +78,10 @@ def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version
         return _outcome(signal, version, "nothing", f"{verdict.summary}; {held}")
     if run:
         runs.move(loop, run, "gate", "running", verdict.summary)
-    said = rollouts.begin(loop, folder, version, cause="gate")
-    return _outcome(signal, version, "done", f"{verdict.summary}; {said}")
+    said = [verdict.summary, rollouts.begin(loop, folder, version, cause="gate")]
+    if version.evaluation and version.evaluation.compiled:
+        said.append(version.evaluation.compiled.sentence())
+    return _outcome(signal, version, "done", "; ".join(said))
 
 
 def _why_held(folder: PipelineFolder, pinned: str, frozen: bool) -> str:

@@ -33,7 +33,7 @@ from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
 from shared.settings import ROOT
 from tests.contracts.scoring_azure import QUERY, scoring_azure
-from tests.scoring.models import LANDED, SQL, customers, landed, make_registry
+from tests.scoring.models import LANDED, SQL, customers, landed, make_registry, tenure_in_thousands
 from tests.standin.pipelines import Pipelines
 
 PATIENCE = 90
@@ -135,6 +135,16 @@ def harness(
 
 def test_a_job_that_was_never_submitted_has_no_state(harness: Harness) -> None:
     assert harness.service.status("never") is None
+
+
+def test_a_version_with_a_compiled_form_is_scored_in_it(harness: Harness, tmp_path: Path) -> None:
+    """The form here is that of another model, to tell who answered."""
+    harness.lake.write("models/spend/1/compiled.onnx", tenure_in_thousands(tmp_path / "model"))
+    frame = customers(50, seed=9)[["tenure", "monthly"]].astype("float64")
+    harness.lake.write("in/spend.parquet", _parquet(frame))
+    scored = harness.completed(harness.job("in/spend.parquet", model="spend", features=""))
+    harness.lake.delete("models/spend/1/compiled.onnx")
+    assert scored["prediction"].to_list() == pytest.approx((frame["tenure"] * 1000).to_list(), abs=1e-6)
 
 
 def test_features_are_scored_with_their_keys_in_the_input_s_order(harness: Harness) -> None:

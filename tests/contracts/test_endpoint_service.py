@@ -20,11 +20,12 @@ from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.endpoint_service import LOADING_ATTEMPTS, LocalEndpoints
+from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.model_registry import MlflowRegistry
 from shared.domain.pipelines import Rollout
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.ports.endpoint_service import EndpointService, Route
-from tests.scoring.models import COLUMNS, make_registry
+from tests.scoring.models import COLUMNS, make_registry, tenure_in_thousands
 from tests.standin import StandIn
 from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION
 
@@ -40,8 +41,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
 class Harness:
     """A backend's endpoint service and how long to wait for it."""
 
-    def __init__(self, service: EndpointService, patience: float) -> None:
+    def __init__(self, service: EndpointService, patience: float, lake: FolderLake | None = None) -> None:
         self.service = service
+        self.lake = lake
         self.patience = patience
 
     def until(self, state: str, endpoint: str, deployment: str) -> str:
@@ -61,7 +63,7 @@ class Harness:
         self.until("ready", endpoint, deployment)
 
 
-def azure_endpoints(standin: StandIn, models: MlflowRegistry) -> AzureEndpoints:
+def azure_endpoints(standin: StandIn, models: MlflowRegistry, lake: FolderLake) -> AzureEndpoints:
     """The endpoints of a workspace that has the same models and no endpoint."""
     for name in ("customer-churn", "spend", "rule", "broken"):
         for version in models.versions(name):
@@ -72,16 +74,17 @@ def azure_endpoints(standin: StandIn, models: MlflowRegistry) -> AzureEndpoints:
             standin.ml.assets.setdefault(("models", name, version.version), asset)
     standin.endpoints.all.clear()
     workspace = Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential())
-    return AzureEndpoints(workspace, AzureModelRegistry(workspace))
+    return AzureEndpoints(workspace, AzureModelRegistry(workspace), lake)
 
 
 @pytest.fixture(params=["local", "azure"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path, models: MlflowRegistry) -> Iterator[Harness]:
+    lake = FolderLake(tmp_path / "lake", "landfall", "lake")
     match request.param:
         case "local":
-            yield Harness(LocalEndpoints(tmp_path, models, SystemClock()), patience=20)
+            yield Harness(LocalEndpoints(tmp_path, models, SystemClock(), lake), 20, lake)
         case "azure":
-            yield Harness(azure_endpoints(request.getfixturevalue("azure"), models), patience=60)
+            yield Harness(azure_endpoints(request.getfixturevalue("azure"), models, lake), 60, lake)
 
 
 @pytest.fixture
@@ -271,12 +274,21 @@ def test_many_may_ask_at_once(harness: Harness) -> None:
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_a_version_with_a_compiled_form_answers_in_it(harness: Harness, tmp_path: Path) -> None:
+    """The form here is that of another model, to tell who answered."""
+    assert harness.lake
+    harness.lake.write("models/spend/1/compiled.onnx", tenure_in_thousands(tmp_path / "model"))
+    harness.ready("spend", "v1", model="spend")
+    answer = harness.service.score("spend", ["tenure", "monthly"], [[4, 40], [3.5, 1]], deployment="v1")
+    assert answer.predictions == pytest.approx([4000, 3500])
+
+
 # What is true of deployments in files and processes.
 
 
 @pytest.fixture
 def local(tmp_path: Path, models: MlflowRegistry) -> Callable[[], LocalEndpoints]:
-    return lambda: LocalEndpoints(tmp_path, models, SystemClock())
+    return lambda: LocalEndpoints(tmp_path, models, SystemClock(), FolderLake(tmp_path / "lake", "landfall", "lake"))
 
 
 def test_a_model_is_loaded_once_for_many_threads(
@@ -324,7 +336,7 @@ def _deploy_and_die(home: Path, model_home: Path) -> None:
         def model_folder(self, name: str, version: str) -> Path:
             os._exit(9)
 
-    service = LocalEndpoints(home, Dying(model_home), SystemClock())
+    service = LocalEndpoints(home, Dying(model_home), SystemClock(), FolderLake(home / "lake", "landfall", "lake"))
     service.deploy("churn", "v1", model="customer-churn", version="1", sizing=Rollout())
     time.sleep(30)
 

@@ -23,6 +23,7 @@ from shared.domain.gate import Evaluation, decide
 from shared.domain.pipelines import Features, Gate, Landing, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import evaluate
+from shared.jobs.compiled_model import Graph
 from shared.settings import ROOT, child_environment
 
 GOOD = ["tenure", "charges"]
@@ -87,6 +88,7 @@ class Result:
     evaluation: Evaluation
     predictions: Profile
     smoke: dict[str, Any]
+    graph: bytes | None
 
 
 Run = Callable[..., Result]
@@ -121,14 +123,37 @@ def run(tmp_path: Path) -> Run:
         ]
         arguments += ["--pipeline", tmp_path / "pipeline.json", *(["--champion", champion] if champion else [])]
         evaluate.main([str(argument) for argument in arguments])
-        made = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out" / "evaluation").iterdir()}
+        made = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out" / "evaluation").glob("*.json")}
+        graph = tmp_path / "out" / "evaluation" / "compiled.onnx"
         return Result(
             from_record(Evaluation, made["evaluation.json"]),
             from_record(Profile, made["predictions.json"]),
             made["smoke.json"],
+            graph.read_bytes() if graph.exists() else None,
         )
 
     return run
+
+
+def test_a_challenger_that_answers_alike_when_compiled_leaves_its_graph_and_the_proof(models: Models, run: Run) -> None:
+    result = run(models.good)
+    proof = result.evaluation.compiled
+    assert proof and proof.verified and proof.rows == 600 and proof.max_difference < 1e-9
+    assert proof.versions.keys() == {"skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy"}
+    assert result.graph
+    graph = Graph(result.graph)
+    answer = graph.predict(result.smoke["columns"], result.smoke["rows"])
+    assert answer.values == result.smoke["predictions"] and graph.classes == ["No", "Yes"]
+
+
+def test_a_challenger_that_cannot_be_compiled_is_measured_and_leaves_the_reason(
+    models: Models, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    result = run(models.good)
+    assert result.graph is None and result.evaluation.challenger
+    proof = result.evaluation.compiled
+    assert proof and not proof.verified and "skl2onnx is not installed" in proof.reason
 
 
 def test_a_better_challenger_is_measured_as_better_on_the_same_rows(models: Models, run: Run) -> None:

@@ -16,6 +16,7 @@ from shared.adapters.local.event_publisher import EventLog
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.catalog import Catalog
+from shared.domain.compiled import Compiled
 from shared.domain.gate import Evaluation
 from shared.domain.ledger import Batch, Decision, PipelineState, RolloutState, Run, Version
 from shared.domain.pipelines import Rollout
@@ -106,6 +107,7 @@ class Services:
     training_state: str = "completed"
     hold_training: bool = False
     gain: float = 0.05
+    compiled: Compiled | None = None
     lose_events: bool = False
     wrong_answers: bool = False
 
@@ -208,8 +210,11 @@ class Services:
                 gain_low=self.gain - 0.01 if champion else None,
                 gain_high=self.gain + 0.01 if champion else None,
                 latency_ms=1.0,
+                compiled=self.compiled,
             )
             return json.dumps(to_record(measured)).encode()
+        if file == "compiled.onnx":
+            return b"a graph"
         if file == "smoke.json":
             return json.dumps({"columns": ["tenure"], "rows": [[1]], "predictions": ["Yes"]}).encode()
         return json.dumps({"rows": 0, "columns": {}}).encode()

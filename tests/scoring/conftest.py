@@ -68,7 +68,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory, registry: MlflowRegistry) -> 
         features=DuckDBFeatureEngine(home, lake),
         training=ProcessTrainingService(home, lake, registry),
         registry=registry,
-        endpoints=LocalEndpoints(home, registry, clock),
+        endpoints=LocalEndpoints(home, registry, clock, lake),
         batch=ProcessBatchService(home, lake, registry),
         events=EventLog(home / "events.jsonl", clock),
         clock=clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.workspace import Workspace
+from shared.adapters.local.lake import FolderLake
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
 from tests.standin import StandIn
@@ -32,7 +34,12 @@ def answers(endpoint: Endpoint, deployment: Deployment, body: bytes) -> tuple[in
 
 
 @pytest.fixture
-def service(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEndpoints]:
+def lake(tmp_path: Path) -> FolderLake:
+    return FolderLake(tmp_path / "lake", "landfall", "lake")
+
+
+@pytest.fixture
+def service(azure: StandIn, monkeypatch: pytest.MonkeyPatch, lake: FolderLake) -> Iterator[AzureEndpoints]:
     """A service whose deployments answer No to everything and load nothing."""
     monkeypatch.setattr(azure.endpoints, "prepare", lambda endpoint, deployment: None)
     monkeypatch.setattr(azure.endpoints, "forget", lambda endpoint, deployment: None)
@@ -44,7 +51,7 @@ def service(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEn
         conda = b"dependencies: [python=3.11, {pip: [mlflow==3.15.0, scikit-learn==1.9.1, pandas==3.1.1]}]"
         azure.blobs.write("azureml", f"churn/{version}/conda.yaml", conda)
     registry: Any = Registry()
-    yield AzureEndpoints(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(), seconds=1), registry)
+    yield AzureEndpoints(Workspace(SUBSCRIPTION, GROUP, NAME, AppCredential(), seconds=1), registry, lake)
     azure.endpoints.held = False
     azure.endpoints.release()
 
@@ -71,6 +78,18 @@ def test_a_deployment_is_of_its_size_with_the_models_own_environment_and_our_sco
     conda = azure.ml.assets["environments", *identifier]["condaFile"]
     assert "scikit-learn==1.9.1" in conda and "azureml-inference-server-http" in conda
     assert conda.count("pandas") == 1
+    assert "onnxruntime" not in conda
+
+
+def test_a_compiled_form_is_deployed_with_the_runtime_that_it_needs(
+    azure: StandIn, service: AzureEndpoints, lake: FolderLake
+) -> None:
+    lake.write("models/churn/8/compiled.onnx", b"a graph")
+    service.ensure("churn")
+    service.deploy("churn", "v8", model="churn", version="8", sizing=Rollout())
+    made = azure.endpoints.all["churn"].deployments["version-8"]
+    environment = azure.ml.asset(made.properties["environmentId"], "environments")
+    assert environment and "onnxruntime" in azure.ml.assets["environments", *environment]["condaFile"]
 
 
 def test_an_endpoint_that_is_being_created_takes_deployments_later(azure: StandIn, service: AzureEndpoints) -> None:

@@ -43,6 +43,9 @@ class Lake:
         files: Any = self._standin.blobs
         return files.files.get(("lake", path))
 
+    def read(self, path: str) -> bytes:
+        return self._standin.blobs.read("lake", path)
+
     def uri(self, path: str) -> str:
         return f"abfss://lake@{self._standin.ml.account}.dfs.core.windows.net/{path}"
 
@@ -86,7 +89,7 @@ def test_a_trained_model_is_registered_evaluated_deployed_and_answers(azure: Sta
     registry = AzureModelRegistry(workspace)
     port: Any = lake
     service = AzureTrainingService(workspace, port, registry)
-    endpoints = AzureEndpoints(workspace, registry)
+    endpoints = AzureEndpoints(workspace, registry, port)
     folder = Catalog(PIPELINES).get("customer-churn")
     pipeline = folder.pipeline
     held_out = customers(100, 2)
@@ -130,6 +133,11 @@ def test_a_trained_model_is_registered_evaluated_deployed_and_answers(azure: Sta
     service.submit(job("customer-churn-b1-evaluate-1", ROOT, command, inputs, {"evaluation": "uri_folder"}))
     completed(service, "customer-churn-b1-evaluate-1")
     smoke = json.loads(service.read_output("customer-churn-b1-evaluate-1", "evaluation", "smoke.json"))
+
+    measured = json.loads(service.read_output("customer-churn-b1-evaluate-1", "evaluation", "evaluation.json"))
+    assert measured["compiled"]["verified"], measured["compiled"]
+    graph = service.read_output("customer-churn-b1-evaluate-1", "evaluation", "compiled.onnx")
+    lake.write(f"models/customer-churn/{version.version}/compiled.onnx", graph)
 
     name = f"v{version.version}"
     endpoints.ensure("customer-churn")

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from shared.adapters.azure.failures import of_status, translated
 from shared.adapters.azure.model_environment import environment_of
 from shared.adapters.azure.workspace import SCORING, Workspace
+from shared.domain.compiled import GRAPH, place
 from shared.domain.pipelines import Rollout, Training
 from shared.errors import Conflict, InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.ports.endpoint_service import Answer, Deployment, Route
+from shared.ports.lake import Lake
 from shared.ports.model_registry import ModelRegistry
 from shared.settings import ROOT
 
@@ -37,6 +39,7 @@ ROUTES_SECONDS = 10.0
 REQUEST_MS, CONCURRENT = 90_000, 4
 SERVING = ("azureml-inference-server-http", "pandas")
 """What a deployment needs beside the requirements that its model was saved with."""
+SERVING_COMPILED = (*SERVING, "onnxruntime")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 _VERSION = re.compile(r"/models/([^/]+)/versions/([^/]+)$|^azureml:([^:/]+):([^:/]+)$")
@@ -54,13 +57,15 @@ class _Look:
 class AzureEndpoints:
     """The EndpointService port. Deployment ``v7`` is ``version-7`` on Azure, where names have 3 letters at least.
 
-    A deployment serves with :mod:`shared.jobs.serve`, in the environment that its model was saved with.
+    A deployment serves with :mod:`shared.jobs.serve`, in the environment that its model was saved with, and brings
+    the compiled form along if the lake has one.
     Requests go to the scoring address with a token of the app's identity.
     """
 
-    def __init__(self, workspace: Workspace, registry: ModelRegistry) -> None:
+    def __init__(self, workspace: Workspace, registry: ModelRegistry, lake: Lake) -> None:
         self._workspace = workspace
         self._registry = registry
+        self._lake = lake
         self._looks: dict[str, _Look] = {}
         self._looking = threading.Lock()
 
@@ -294,7 +299,11 @@ class AzureEndpoints:
     ) -> ManagedOnlineDeployment:
         from azure.ai.ml.entities import CodeConfiguration, Environment, ManagedOnlineDeployment, OnlineRequestSettings
 
-        environment = environment_of(self._workspace, model, version, SERVING)
+        graph = place(model, version, GRAPH)
+        compiled = self._lake.stat(graph) is not None
+        if compiled:
+            (folder / GRAPH).write_bytes(self._lake.read(graph))
+        environment = environment_of(self._workspace, model, version, SERVING_COMPILED if compiled else SERVING)
         shutil.copytree(ROOT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         with translated(f"describe deployment {deployment} of endpoint {endpoint}"):
             return ManagedOnlineDeployment(

@@ -11,6 +11,7 @@ from shared.adapters.local import tracking
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.model_registry import MlflowRegistry
 from shared.adapters.local.processes import Processes
+from shared.domain.compiled import GRAPH, place
 from shared.domain.records import to_record
 from shared.errors import Rejected
 from shared.jobs.score_batch import ScoringSpec
@@ -42,6 +43,7 @@ class ProcessBatchService:
             files = [file.path for file in self._lake.list(job.input) if Path(file.path).name[0].isalnum()]
         else:
             files = [job.input]
+        graph = place(job.model, job.version, GRAPH)
         spec = ScoringSpec(
             files=tuple(self._lake.uri(path) for path in files if path != job.output),
             output=self._lake.uri(job.output),
@@ -51,6 +53,7 @@ class ProcessBatchService:
             label=job.label,
             positive=job.positive,
             manifest=self._lake.uri(f"{job.features}/manifest.json") if job.features else "",
+            compiled=self._lake.uri(graph) if self._lake.stat(graph) else "",
         )
         folder = self._processes.folder(job.name)
         self._processes.start(

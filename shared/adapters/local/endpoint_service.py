@@ -15,9 +15,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.whole_file import write_whole
+from shared.domain.compiled import GRAPH, place
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
+from shared.jobs.compiled_model import CompiledModel, load
 from shared.jobs.served_model import ServedModel
 from shared.ports.clock import Clock
 from shared.ports.endpoint_service import Answer, Deployment, Route
@@ -42,19 +45,21 @@ class _State:
 
 
 class LocalEndpoints:
-    """Deployments loaded in this process on first use, or when they are created.
+    """Deployments loaded in this process on first use, or when they are created, in their compiled form if the lake
+    has one.
 
     The state of an endpoint is ``home``/endpoints/<name>.json. It is changed under a file lock and
     replaced as a whole, so several processes may act on it. Who loads a new deployment holds a lock
     that ends with its process: any later look takes the work over when it is free.
     """
 
-    def __init__(self, home: Path, registry: MlflowRegistry, clock: Clock) -> None:
+    def __init__(self, home: Path, registry: MlflowRegistry, clock: Clock, lake: FolderLake) -> None:
         self._folder = home / "endpoints"
         self._registry = registry
         self._clock = clock
+        self._lake = lake
         self._states: dict[str, tuple[tuple[int, int], _State]] = {}
-        self._models: dict[tuple[str, str, str, str], ServedModel] = {}
+        self._models: dict[tuple[str, str, str, str], CompiledModel | ServedModel] = {}
         self._loading = threading.Lock()
 
     def ensure(self, endpoint: str) -> None:
@@ -166,7 +171,7 @@ class LocalEndpoints:
             classes=classes,
         )
 
-    def _model(self, endpoint: str, deployment: Deployment) -> ServedModel:
+    def _model(self, endpoint: str, deployment: Deployment) -> CompiledModel | ServedModel:
         """The deployment's model, loaded once however many threads ask."""
         key = (endpoint, deployment.name, deployment.model, deployment.version)
         model = self._models.get(key)
@@ -174,7 +179,9 @@ class LocalEndpoints:
             with self._loading:
                 model = self._models.get(key)
                 if model is None:
-                    model = ServedModel(self._registry.model_folder(deployment.model, deployment.version))
+                    name, version = deployment.model, deployment.version
+                    compiled = Path(self._lake.uri(place(name, version, GRAPH)))
+                    model = load(self._registry.model_folder(name, version), compiled)
                     self._models[key] = model
         return model
 
