@@ -73,7 +73,10 @@ def replay(letter: str | None) -> None:
 def _queue(loop: Loop) -> SqliteQueue:
     queue = loop.ports.queue
     if not isinstance(queue, SqliteQueue):
-        raise Rejected("dead letters on Azure are in the poison queue of the storage account")
+        raise Rejected(
+            "the signals are in a storage queue: what was given up there is told by landfall why, and reconcile "
+            "raises again what is needed"
+        )
     return queue
 
 

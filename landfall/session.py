@@ -27,10 +27,11 @@ def open_loop(pace: float | None = None) -> Loop:
 def working(pace: float = EMBEDDED_PACE) -> Iterator[tuple[Loop, bool]]:
     """The loop with somebody who works on it: the host that runs this home, else one for the time being.
 
-    Yields the loop and whether the host is our own (then it runs at ``pace``).
+    Yields the loop and whether the host is our own (then it runs at ``pace``). Where the signals are in a storage
+    queue, somebody else has the host: on Azure, or func start.
     """
     loaded = settings.load()
-    if running(loaded.home):
+    if (loaded.backend, loaded.queue) != ("local", "embedded") or running(loaded.home):
         loop = open_loop()
         try:
             yield loop, False
