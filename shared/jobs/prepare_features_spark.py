@@ -289,16 +289,28 @@ class _blaming_the_query:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
         from pyspark.errors.exceptions.captured import CapturedException
 
-        if not isinstance(error, PySparkException):
+        if isinstance(error, Py4JJavaError):
+            # So comes before Spark 4 what stops a query on a row.
+            cause = error.java_exception
+            while cause.getCause() is not None:
+                cause = cause.getCause()
+            said, name = str(cause.getMessage()), cause.getClass().getSimpleName()
+            of_the_query = name.startswith("Spark") and name != "SparkException"
+        elif isinstance(error, PySparkException):
+            said = str(error)
+            java = isinstance(error, CapturedException) and type(error).__name__ in (
+                "Py4JException",
+                "UnknownException",
+            )
+            of_the_query = not java
+        else:
             return
-        plain = isinstance(error, CapturedException) and type(error).__name__ in ("Py4JException", "UnknownException")
-        if plain and "features.sql" not in str(error):
-            return
-        said = str(error).strip().splitlines()[0][:300]
-        raise Rejected(f"features.sql does not run: {said}") from error
+        if of_the_query or "features.sql" in said:
+            raise Rejected(f"features.sql does not run: {said.strip().splitlines()[0][:300]}") from error
 
 
 def _infinite(column: str) -> str:

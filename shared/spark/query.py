@@ -32,6 +32,11 @@ SETTINGS = {
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",
     "spark.sql.legacy.statisticalAggregate": "false",
     "spark.sql.groupByOrdinal": "false",
+    # Spark 3 stops at dates before 1582 and times before 1900, because Spark 2 wrote other days for them.
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
 }
 """What a Spark session must be set to so that the translation holds."""
 
