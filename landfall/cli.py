@@ -344,6 +344,14 @@ def setup(
     raise typer.Exit(run_setup(settings.load(), apply_it=apply, as_json=as_json))
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Examine this installation, on a laptop or on Azure; each finding with its cure. Exit code 1: some are wrong."""
+    from landfall.doctor.command import run as examine
+
+    raise typer.Exit(examine(as_json=as_json))
+
+
 @events.command("send")
 def events_send(
     file: Annotated[typer.FileText, typer.Argument(help="JSON: one event or a list; - for stdin.")],

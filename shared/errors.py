@@ -18,6 +18,10 @@ class Transient(LandfallError):
     """Trying again later can help: the claim is released and the queue delivers again."""
 
 
+class Forbidden(Transient):
+    """A service refuses the app's identity: a role or setting is missing, or a role is not in force yet."""
+
+
 class Missing(Rejected):
     """A named thing (pipeline, run, version, file, deployment) does not exist."""
 

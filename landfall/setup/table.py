@@ -21,13 +21,13 @@ from shared.errors import ConfigurationError, Fault
 from shared.settings import Settings
 
 
-def resources(settings: Settings) -> list[Resource]:
-    """What the loop of these settings and their pipelines needs. Nothing is called yet.
+def resources(settings: Settings, estate: Estate | None = None) -> list[Resource]:
+    """What the loop of these settings and their pipelines needs, on an estate of theirs. Nothing is called yet.
 
     Raises ConfigurationError when the settings are none of an app on Azure.
     """
-    _check(settings)
-    estate = Estate(settings)
+    check_settings(settings)
+    estate = estate or Estate(settings)
     folders = Catalog(settings.pipelines).all()
     clusters = sorted({folder.pipeline.training.compute for folder in folders})
     made: list[Resource] = [
@@ -53,13 +53,20 @@ def resources(settings: Settings) -> list[Resource]:
     return made
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raises ConfigurationError when the settings are none of an app on Azure."""
     faults = []
     if settings.backend != "azure":
         faults.append(
             Fault("LANDFALL_BACKEND", "is local: a laptop needs no setup", "Set it to azure to set up an app there.")
         )
     elif not settings.function_app:
-        faults.append(Fault("LANDFALL_FUNCTION_APP", "is not set", "Name the function app that the events wake."))
+        faults.append(
+            Fault(
+                "LANDFALL_FUNCTION_APP",
+                "is not set",
+                "Name the function app that the events wake, see azd env get-values.",
+            )
+        )
     if faults:
         raise ConfigurationError(faults)

@@ -16,7 +16,9 @@ from tests.standin.resource_manager import HOME
 from tests.standin.subscription import Subscription
 
 APP = f"{HOME}/Microsoft.Web/sites/func-landfall"
-APP_ID, APP_CLIENT = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in ("app principal", "app client"))
+APP_ID = "00000000-0000-0000-0000-00000000000b"
+"""Whose tokens the stand-in gives out."""
+APP_CLIENT = "00000000-0000-0000-0000-0000000000c1"
 ENVIRONMENT = {
     "LANDFALL_BACKEND": "azure",
     "LANDFALL_SUBSCRIPTION": SUBSCRIPTION,

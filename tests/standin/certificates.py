@@ -16,6 +16,8 @@ HOSTS = (
     "*.westeurope-1.eventgrid.azure.net",
     "*.dev.azuresynapse.net",
     "*.blob.core.windows.net",
+    "*.queue.core.windows.net",
+    "*.table.core.windows.net",
 )
 
 

@@ -34,6 +34,7 @@ ROLES = {
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
 }
 """The ids of the built-in roles that exist here."""
+SCIENTIST = "f6c7c914-8db3-469d-8ca1-694a8f32e121"
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OPERATORS = {"StringIn", "StringNotIn", "StringBeginsWith", "StringEndsWith", "StringContains", "NumberGreaterThan"}
 SUBSCRIPTION_FIELDS = {
@@ -67,6 +68,8 @@ class ResourceManager:
         provider = re.findall(r"/providers/([\w.]+)", path)[-1:] or [""]
         name = provider[0].lower()
         if name not in VERSIONS:
+            if path.lower() == f"{WORKSPACE}/jobs".lower() and not self._may(request, SCIENTIST, WORKSPACE):
+                raise Problem(403, "AuthorizationFailed", "The client does not have authorization to list jobs.")
             return self._of_region(request, path) or self._ml(request)
         identity.check(request, identity.ARM, identity.ARM + "/")
         version = request.query.get("api-version", "")
@@ -244,6 +247,12 @@ class ResourceManager:
         """What was given to an identity."""
         found = [made for key, made in self.resources.items() if "/roleassignments/" in key]
         return [made for made in found if made["properties"]["principalId"] == principal]
+
+    def _may(self, request: Request, role: str, scope: str) -> bool:
+        """Whether who calls has a role there, or above."""
+        given = [made["properties"] for made in self.assignments(identity.whose(request))]
+        here = [one for one in given if f"{scope}/".lower().startswith(f"{one['scope']}/".lower())]
+        return any(one["roleDefinitionId"].endswith(role) for one in here)
 
     def _assign(self, request: Request, path: str, scope: str, name: str) -> Response:
         properties = request.json().get("properties") or {}

@@ -7,13 +7,14 @@ from typing import Any
 
 from tests.standin import identity
 from tests.standin.http import Handler, Problem, Request, Response
+from tests.standin.identity import whose
 
 VERSION = "2020-12-01"
 ROLES = {"Synapse Compute Operator": "e3844cc7-4670-42cb-9349-9bdac1ee7881"}
 
 
 class SynapseRoles:
-    """Answers for roles, and lets ``rest`` answer all other calls to the workspace."""
+    """Answers for roles, and lets ``rest`` answer all other calls to the workspace; Spark is for who has a role."""
 
     def __init__(self, rest: Handler) -> None:
         self._rest = rest
@@ -23,6 +24,8 @@ class SynapseRoles:
     def __call__(self, request: Request) -> Response:
         """Any call to the workspace's development host."""
         kind, _, name = request.path.strip("/").partition("/")
+        if kind == "livyApi" and whose(request) not in {given["principalId"] for given in self.given.values()}:
+            raise Problem(403, "AccessDenied", "The principal does not have the required Synapse RBAC permission.")
         if kind not in ("roleAssignments", "roleDefinitions"):
             return self._rest(request)
         identity.check(request, identity.SYNAPSE, identity.SYNAPSE + "/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.errors import Conflict, Missing, Rejected, Transient
+from shared.errors import Conflict, Forbidden, Missing, Rejected, Transient
 
 _PASSING = {408, 423, 425, 429}
 
@@ -14,8 +14,8 @@ _PASSING = {408, 423, 425, 429}
 def translated(doing: str) -> Iterator[None]:
     """Turn an Azure client's exception into ours; ``doing`` says what was tried, to which object.
 
-    Raises Missing for 404, Conflict for 409 and 412, Transient for what can pass (no answer, no token, throttled, a
-    fault of the service, a role that is not given yet), Rejected for everything else that was refused.
+    Raises Missing for 404, Conflict for 409 and 412, Transient for what can pass (no answer, throttled, a fault of the
+    service; Forbidden for no token and for a role that is not given yet), Rejected for everything else.
     """
     from azure.core.exceptions import (
         AzureError,
@@ -31,7 +31,7 @@ def translated(doing: str) -> Iterator[None]:
     except ResourceNotFoundError as error:
         raise Missing(f"{doing}: it does not exist ({_short(error)})") from error
     except ClientAuthenticationError as error:
-        raise Transient(
+        raise Forbidden(
             f"{doing}: the app's identity got no token, or the service refuses it ({_short(error)}); "
             "run landfall doctor to see which role or setting is missing"
         ) from error
@@ -49,7 +49,7 @@ def of_status(doing: str, status: int, said: str) -> Exception:
     if status == 404:
         return Missing(f"{doing}: it does not exist ({said})")
     if status in (401, 403):
-        return Transient(f"{doing}: the service refuses the app's identity ({said}); run landfall doctor for the role")
+        return Forbidden(f"{doing}: the service refuses the app's identity ({said}); run landfall doctor for the role")
     if status in (409, 412):
         return Conflict(f"{doing}: it was changed or exists already ({said})")
     if status in _PASSING or status >= 500 or not status:

@@ -1,0 +1,1 @@
+"""`landfall doctor`: what is wrong with an installation, and the cure of each finding."""
