@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.contracts.conftest import azure, standin
+from tests.contracts.conftest import azure, azurite, standin
 
-__all__ = ["azure", "standin"]
+__all__ = ["azure", "azurite", "standin"]
