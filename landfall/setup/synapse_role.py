@@ -10,15 +10,19 @@ from landfall.setup.estate import Estate
 from shared.adapters.azure.failures import of_status
 from shared.errors import Missing, Transient
 
+SPARK, PIPELINES = "Synapse Compute Operator", "Synapse Credential User"
+"""What submits Spark batches, and what, beside it, starts pipelines that work as the Synapse workspace."""
+OWN_IDENTITY = "/credentials/WorkspaceSystemIdentity"
 AUDIENCE, VERSION = "https://dev.azuresynapse.net", "2020-12-01"
 
 
 @dataclass(frozen=True)
 class SynapseRole:
-    """A Synapse role of the app's identity on the whole workspace; it submits the Spark batches."""
+    """A Synapse role of the app's identity, on the whole workspace or on what in it is called ``within``."""
 
     estate: Estate
-    role: str = "Synapse Compute Operator"
+    role: str
+    within: str = ""
     kind = "Synapse role"
 
     @property
@@ -47,7 +51,7 @@ class SynapseRole:
 
     @property
     def _scope(self) -> str:
-        return f"workspaces/{self.estate.settings.synapse}"
+        return f"workspaces/{self.estate.settings.synapse}{self.within}"
 
     def _role_id(self) -> str:
         for known in self._call("GET", "/roleDefinitions"):

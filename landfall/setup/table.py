@@ -14,7 +14,7 @@ from landfall.setup.resource import Resource
 from landfall.setup.role import GRANTS, RoleAssignment
 from landfall.setup.spark_pool import SparkPool
 from landfall.setup.subscription import DEAD_LETTERS, TABLE, Subscription
-from landfall.setup.synapse_role import SynapseRole
+from landfall.setup.synapse_role import OWN_IDENTITY, PIPELINES, SPARK, SynapseRole
 from landfall.setup.system_topic import STORAGE_TOPIC, WORKSPACE_TOPIC, SystemTopic
 from shared.catalog import Catalog
 from shared.errors import ConfigurationError, Fault
@@ -42,7 +42,8 @@ def resources(settings: Settings, estate: Estate | None = None) -> list[Resource
         of = clusters if grant.who == "jobs" else [""]
         made += [RoleAssignment(estate, grant, cluster) for cluster in of]
     made += [
-        SynapseRole(estate),
+        SynapseRole(estate, SPARK),
+        SynapseRole(estate, PIPELINES, OWN_IDENTITY),
         *artifacts_of(estate),
         Connection(estate),
         Datastore(estate),

@@ -89,7 +89,10 @@ def test_what_was_made_is_what_the_loop_needs(azure: Subscription, settings: Set
     environments = {name for kind, name, _ in azure.ml.assets if kind == "environments"}
     assert environments == {"landfall-bank-customers", "landfall-customer-churn"}
     assert azure.arm.of(POOL)["properties"]["autoPause"] == {"enabled": True, "delayInMinutes": 15}
-    assert len(azure.roles.given) == 1
+    assert {given["scope"] for given in azure.roles.given.values()} == {
+        "workspaces/landfall-synapse",
+        "workspaces/landfall-synapse/credentials/WorkspaceSystemIdentity",
+    }
 
 
 def test_batch_scoring_has_its_pipeline_and_with_a_sql_pool_its_way_there(

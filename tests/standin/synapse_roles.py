@@ -10,7 +10,10 @@ from tests.standin.http import Handler, Problem, Request, Response
 from tests.standin.identity import whose
 
 VERSION = "2020-12-01"
-ROLES = {"Synapse Compute Operator": "e3844cc7-4670-42cb-9349-9bdac1ee7881"}
+ROLES = {
+    "Synapse Compute Operator": "e3844cc7-4670-42cb-9349-9bdac1ee7881",
+    "Synapse Credential User": "5eb298b4-692c-4241-9cf0-f58a3b42bb25",
+}
 
 
 class SynapseRoles:
@@ -43,7 +46,8 @@ class SynapseRoles:
         body = request.json()
         if body.get("roleId") not in ROLES.values() or not re.fullmatch(r"[0-9a-f-]{36}", body.get("principalId", "")):
             raise Problem(400, "InvalidRequest", f"no role assignment: {body}")
-        if body.get("scope") != f"workspaces/{request.host.partition('.')[0]}":
+        workspace = f"workspaces/{request.host.partition('.')[0]}"
+        if body.get("scope") not in (workspace, f"{workspace}/credentials/WorkspaceSystemIdentity"):
             raise Problem(400, "InvalidRequest", f"no scope: {body.get('scope')!r}")
         self.given[name] = {"id": name, **body}
         return Response(200, self.given[name])
