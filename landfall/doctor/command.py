@@ -13,7 +13,13 @@ from shared import settings
 from shared.errors import ConfigurationError
 
 WELL, ILL = 0, 1
-SIGNS = {"ok": "[green]ok[/]     ", "wrong": "[red]wrong[/]  ", "unknown": "[yellow]unknown[/]"}
+SIGNS = {
+    "ok": "[green]ok[/]     ",
+    "wrong": "[red]wrong[/]  ",
+    "unknown": "[yellow]unknown[/]",
+    "skipped": "[dim]skipped[/]",
+}
+FINE = ("ok", "skipped")
 
 
 def run(*, as_json: bool) -> int:
@@ -23,7 +29,7 @@ def run(*, as_json: bool) -> int:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         _show(found)
-    return WELL if all(finding.state == "ok" for finding in found) else ILL
+    return WELL if all(finding.state in FINE for finding in found) else ILL
 
 
 def findings() -> list[Finding]:
@@ -46,7 +52,7 @@ def _show(found: Sequence[Finding]) -> None:
     for finding in found:
         said = f"{SIGNS[finding.state]} {finding.check} {escape(finding.subject)}: {escape(finding.what)}"
         console.print(said, soft_wrap=True)
-        if finding.state != "ok":
+        if finding.state not in FINE:
             console.print(f"        {escape(finding.cure)}", soft_wrap=True)
-    ill = sum(finding.state != "ok" for finding in found)
+    ill = sum(finding.state not in FINE for finding in found)
     console.print(f"\n{len(found)} looked at, {ill} to mend" if ill else f"\nAll {len(found)} are well.")

@@ -8,14 +8,14 @@ from typing import Literal
 
 from shared.errors import ConfigurationError, Forbidden, LandfallError, Missing
 
-State = Literal["ok", "wrong", "unknown"]
+State = Literal["ok", "wrong", "unknown", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """``what`` was found of ``subject``; ``cure`` says what to do unless all is well.
 
-    Unknown is what could not be examined.
+    Unknown is what could not be examined. Skipped is what only the app itself can probe: no fault of the installation.
     """
 
     check: str
@@ -29,7 +29,8 @@ class Finding:
 class Check:
     """``look`` finds; ``cure`` is for errors that it raises, ``forbidden`` and ``missing`` for those of that kind.
 
-    ``audience`` is whose token the check cannot do without.
+    ``audience`` is whose token the check cannot do without. Of a check that does what the app does, being
+    refused is a fault only when doctor runs as the app, which ``as_app`` tells.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Check:
     forbidden: str = ""
     missing: str = ""
     audience: str = ""
+    as_app: Callable[[], bool] = lambda: True
 
     def ok(self, what: str) -> Finding:
         return Finding(check=self.name, subject=self.subject, state="ok", what=what)
@@ -51,6 +53,9 @@ class Check:
         try:
             return list(self.look())
         except Forbidden as error:
+            if self._by_somebody_else():
+                what = "not probed: who runs doctor may not, and need not; the app's own roles are looked at below"
+                return [Finding(check=self.name, subject=self.subject, state="skipped", what=what)]
             return [self._found("wrong", error, self.forbidden)]
         except Missing as error:
             return [self._found("wrong", error, self.missing)]
@@ -64,6 +69,12 @@ class Check:
         except Exception as error:  # noqa: BLE001 - what one check did not expect must not hide what others find
             what = f"could not be examined: {type(error).__name__}: {error}"
             return [Finding(check=self.name, subject=self.subject, state="unknown", what=what, cure=self.cure)]
+
+    def _by_somebody_else(self) -> bool:
+        try:
+            return not self.as_app()
+        except LandfallError:
+            return False
 
     def _found(self, state: State, error: LandfallError, cure: str) -> Finding:
         return Finding(check=self.name, subject=self.subject, state=state, what=str(error), cure=cure or self.cure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from landfall.doctor.finding import Check, Finding
+from landfall.doctor.tokens import runs_as_app
 from landfall.setup.estate import Estate
 from landfall.setup.synapse_role import AUDIENCE as SYNAPSE
 from shared.adapters.azure.failures import translated
@@ -29,6 +30,7 @@ def workspace(estate: Estate) -> Check:
         missing="Set LANDFALL_SUBSCRIPTION, LANDFALL_RESOURCE_GROUP and LANDFALL_WORKSPACE to those of the workspace.",
         cure="If infra/ was deployed with isolated, run doctor inside its network.",
         audience=ARM,
+        as_app=lambda: runs_as_app(estate),
     )
     return check
 
@@ -64,6 +66,7 @@ def spark_pool(estate: Estate) -> Check:
         missing="Set LANDFALL_SPARK_POOL to a pool of the workspace, or make it: landfall setup --apply.",
         cure="Is LANDFALL_SYNAPSE right? If infra/ was deployed with isolated, run doctor inside its network.",
         audience=SYNAPSE,
+        as_app=lambda: runs_as_app(estate),
     )
     return check
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from landfall.doctor.finding import Check, Finding
-from landfall.doctor.tokens import STORAGE
+from landfall.doctor.tokens import STORAGE, runs_as_app
 from landfall.setup.estate import Estate
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.patience import options
@@ -34,7 +34,7 @@ def blobs(estate: Estate) -> Check:
 
     role = "Storage Blob Data Contributor"
     subject = f"{settings.account}/{settings.container}"
-    return _probe("lake", subject, look, role, estate.container(settings.container))
+    return _probe(estate, "lake", subject, look, role, estate.container(settings.container))
 
 
 def queue(estate: Estate) -> Check:
@@ -56,7 +56,7 @@ def queue(estate: Estate) -> Check:
                 _away(client.delete_queue)
         _same(came.content if came else None, "probe")
 
-    return _probe("queue", account, look, "Storage Queue Data Contributor", estate.app_account)
+    return _probe(estate, "queue", account, look, "Storage Queue Data Contributor", estate.app_account)
 
 
 def table(estate: Estate) -> Check:
@@ -78,10 +78,10 @@ def table(estate: Estate) -> Check:
                 _away(client.delete_table)
         _same(came["value"], "probe")
 
-    return _probe("ledger", account, look, "Storage Table Data Contributor", estate.app_account)
+    return _probe(estate, "ledger", account, look, "Storage Table Data Contributor", estate.app_account)
 
 
-def _probe(name: str, subject: str, act: Callable[[], None], role: str, scope: str) -> Check:
+def _probe(estate: Estate, name: str, subject: str, act: Callable[[], None], role: str, scope: str) -> Check:
     def look() -> Iterator[Finding]:
         act()
         yield check.ok("can be written, read and deleted from")
@@ -98,6 +98,7 @@ def _probe(name: str, subject: str, act: Callable[[], None], role: str, scope: s
         missing="Make it: landfall setup --apply for a container, azd provision for an account.",
         cure="Is the account's name right? If infra/ was deployed with isolated, run doctor inside its network.",
         audience=STORAGE,
+        as_app=lambda: runs_as_app(estate),
     )
     return check
 

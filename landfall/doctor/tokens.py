@@ -60,11 +60,21 @@ class Tokens:
         return check
 
 
+def runs_as_app(estate: Estate) -> bool:
+    """Whether doctor has the identity of the app. Raises Missing and Forbidden when the app cannot be looked at."""
+    return object_id(estate.workspace.token(ARM)) == estate.app_principal
+
+
+def object_id(token: str) -> str:
+    """The object id of whose token it is."""
+    return str(_claims(token).get("oid", "unknown"))
+
+
 def who(token: str) -> str:
     """Whose token it is, in words for people; its claims are read, not verified."""
     claims = _claims(token)
     name = claims.get("upn") or claims.get("appid") or claims.get("azp") or ""
-    return f"{name} (object {claims.get('oid', 'unknown')})" if name else f"object {claims.get('oid', 'unknown')}"
+    return f"{name} (object {object_id(token)})" if name else f"object {object_id(token)}"
 
 
 def _claims(token: str) -> dict[str, Any]:

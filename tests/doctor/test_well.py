@@ -69,3 +69,17 @@ def test_settings_that_are_missing_are_findings_with_their_cures(
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1
     assert "LANDFALL_FUNCTION_APP: is not set" in said.output
+
+
+def test_who_runs_doctor_needs_no_role_of_the_app_s(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = "00000000-0000-0000-0000-0000000000aa"
+    monkeypatch.setattr(installation.azure.identity, "object_id", operator)
+    code, found = installation.examined()
+    assert {finding["check"] for finding in found if finding["state"] == "skipped"} == {
+        *("lake", "queue", "ledger", "Azure ML", "Spark pool")
+    }
+    assert [finding for finding in found if finding["state"] in ("wrong", "unknown")] == []
+    assert code == 0
+    assert any(operator in finding["what"] for finding in found if finding["check"] == "token")

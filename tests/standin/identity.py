@@ -20,6 +20,7 @@ class Identity:
 
     def __init__(self) -> None:
         self.client_id = ""
+        self.object_id = "00000000-0000-0000-0000-00000000000b"
         self.asked: list[str] = []
         """The audiences that tokens were asked for."""
 
@@ -42,7 +43,7 @@ class Identity:
             "nbf": now - 60,
             "iat": now - 60,
             "exp": now + 3600,
-            "oid": "00000000-0000-0000-0000-00000000000b",
+            "oid": self.object_id,
         }
         token = jwt.encode(claims, SECRET, algorithm="HS256")
         return Response(
