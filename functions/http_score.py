@@ -19,11 +19,10 @@ def http_score(req: func.HttpRequest) -> func.HttpResponse:
     traffic; x-request-id names the request in the answer and in the prediction log. The answer's
     headers x-landfall-model-version and x-landfall-deployment say who answered.
     """
-    import json
     import logging
     import uuid
 
-    from shared import bootstrap, http_api, scoring
+    from shared import bootstrap, fast_json, http_api, scoring
     from shared.errors import ConfigurationError, InvalidRequest, Missing, Refused, Rejected, Transient
 
     asked = req.headers.get("x-request-id", "")
@@ -40,7 +39,7 @@ def http_score(req: func.HttpRequest) -> func.HttpResponse:
         message = f"the request has {len(body):,} bytes; up to {MAX_BYTES:,} are taken. Ask for batch scoring of a file"
         return refusal(413, "TooLarge", message)
     try:
-        payload = json.loads(body)
+        payload = fast_json.loads(body)
     except (ValueError, RecursionError) as error:
         return refusal(400, "InvalidRequest", f"the request body is no JSON: {error}", faults=[])
     try:

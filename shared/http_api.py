@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
     """``body`` as a JSON response."""
-    return func.HttpResponse(
-        json.dumps(body, separators=(",", ":")), status_code=status, headers=headers, mimetype="application/json"
-    )
+    from shared import fast_json
+
+    return func.HttpResponse(fast_json.dumps(body), status_code=status, headers=headers, mimetype="application/json")
 
 
 def refusal(status: int, code: str, message: str, **more: Any) -> func.HttpResponse:

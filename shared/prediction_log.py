@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from shared import fast_json
 from shared.domain.drift import Profile, Summary, compare, summarise
 from shared.domain.records import from_record, to_record
 from shared.domain.rollout import Health
@@ -354,9 +355,9 @@ def _pack(taken: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, bytes,
     for folder, requests in hours.items():
         times = [request["at"] for request in requests]
         first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (min(times), max(times)))
-        lines = [json.dumps(request, separators=(",", ":"), default=_plain) for request in requests]
+        lines = [fast_json.dumps(request, default=_plain) for request in requests]
         path = f"{folder}{first}-{last}-{uuid.uuid4().hex[:12]}.jsonl"
-        yield path, "\n".join([*lines, ""]).encode(), sum(len(request["rows"]) for request in requests)
+        yield path, b"\n".join([*lines, b""]), sum(len(request["rows"]) for request in requests)
 
 
 def _plain(value: Any) -> Any:

@@ -224,20 +224,21 @@ def _shown(value: object) -> object:
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of a request; ``names`` is None when its columns have only positions. ``column`` gives one by either."""
+    """The rows of a request; ``names`` is None when its columns have only positions. ``column`` gives one by either;
+    ``rows`` are lists of values, where the request had them so."""
 
     size: int
     names: tuple[str, ...] | None
     column: Callable[[Any], Sequence[Any]] = field(repr=False)
+    rows: list[Any] | None = field(default=None, repr=False)
 
 
-def _rows(
-    loop: Loop, folder: PipelineFolder, version: _Version, payload: Any
-) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+def _rows(loop: Loop, folder: PipelineFolder, version: _Version, payload: Any) -> tuple[tuple[str, ...], list[Any]]:
     """The columns and rows that the model takes, valid by its signature."""
     table = _table(payload, version)
     if table.names is None:
-        return version.names, _valid(version.signature, [table.column(i) for i in range(len(version.names))])
+        columns = [table.column(i) for i in range(len(version.names))]
+        return version.names, _valid(version.signature, columns, table.rows)
     if not version.signature:
         named = tuple(SignatureColumn(name, "any", required=False) for name in table.names)
         return table.names, _valid(named, [table.column(name) for name in table.names])
@@ -364,7 +365,7 @@ def _list_table(form: str, rows: list[Any], names: tuple[str, ...] | None, width
     faults.check()
     columns = list(zip(*rows, strict=True))
     if names is None:
-        return _Table(len(rows), None, columns.__getitem__)
+        return _Table(len(rows), None, columns.__getitem__, rows)
     return _Table(len(rows), names, dict(zip(names, columns, strict=True)).__getitem__)
 
 
@@ -422,8 +423,18 @@ def _column_table(columns: dict[str, Any]) -> _Table:
     return _Table(size, tuple(columns), columns.__getitem__)
 
 
-def _valid(signature: Iterable[SignatureColumn], columns: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Rows of the columns after every value was checked."""
+def _valid(
+    signature: Iterable[SignatureColumn], columns: Sequence[Sequence[Any]], rows: list[Any] | None = None
+) -> list[Any]:
+    """Rows of the columns after every value was checked; they are ``rows`` when no value had to be converted.
+
+    Columns of one type are looked at as one, and only if that does not let them pass each for itself.
+    """
+    alike: dict[tuple[str, bool], list[Any]] = {}
+    for column, values in zip(signature, columns, strict=True):
+        alike.setdefault((column.type, column.required), []).extend(values)
+    if all(_fits(type_, required, values) for (type_, required), values in alike.items()):
+        return list(zip(*columns, strict=True)) if rows is None else rows
     faults = _Faults()
     checked = [_check(column, values, faults) for column, values in zip(signature, columns, strict=True)]
     faults.first.sort(key=lambda fault: str(fault.get("row", "")).zfill(6))
@@ -432,16 +443,8 @@ def _valid(signature: Iterable[SignatureColumn], columns: Sequence[Sequence[Any]
 
 
 def _check(column: SignatureColumn, values: Sequence[Any], faults: _Faults) -> Sequence[Any]:
-    """The values as the model takes them.
-
-    A column whose values are all of the right type passes after one look at the set of their types;
-    one by one they are looked at only where something has to be converted or named.
-    """
-    kinds = set(map(type, values))
-    if not column.required:
-        kinds.discard(type(None))
-    whole = _WHOLE.get(column.type)
-    if whole is not None and kinds <= whole[0] and whole[1](values):
+    """The values as the model takes them, one by one where something has to be converted or named."""
+    if _fits(column.type, column.required, values):
         return values
     read = _READ[column.type]
     checked: list[Any] = []
@@ -458,9 +461,21 @@ def _check(column: SignatureColumn, values: Sequence[Any], faults: _Faults) -> S
     return checked
 
 
+def _fits(type_: str, required: bool, values: Sequence[Any]) -> bool:
+    """True when all values are what the model takes: told by the set of their types and one look at all of them."""
+    whole = _WHOLE.get(type_)
+    if whole is None:
+        return False
+    kinds = set(map(type, values))
+    if not required:
+        kinds.discard(type(None))
+    return kinds <= whole[0] and whole[1](values)
+
+
 def _finite(values: Sequence[Any]) -> bool:
     try:
-        return all(map(math.isfinite, values))
+        # One that is not makes the sum so, too.
+        return math.isfinite(sum(values))
     except (OverflowError, TypeError):
         return False
 
