@@ -27,6 +27,8 @@ T = TypeVar("T")
 PIPELINE = "customer-churn"
 LAKE = "lake"
 CUSTOMERS = list(csv.DictReader((ROOT / "samples" / "telco_churn.csv").open(encoding="utf-8")))
+FIRST = 500
+"""With so few the first model is clearly worse than the one of all customers."""
 LIMITS = {"p95_ms: 200": "p95_ms: 20000", "approval: automatic": "approval: automatic\n  max_latency_ms: 20000"}
 """This machine does the work of several: the pipeline's limits of latency are not what is tested here."""
 
@@ -114,7 +116,7 @@ def raw(row: dict[str, str]) -> dict[str, Any]:
 
 
 def test_landed_data_become_a_live_model(host: FunctionsHost, cloud: StandIn) -> None:
-    land(cloud, "january", CUSTOMERS[:2000])
+    land(cloud, "january", CUSTOMERS[:FIRST])
     run = ended(host, f"{PIPELINE}-b000001")
     assert run["status"] == "succeeded", run
     assert status(host)["champion"]["version"] == "1"
@@ -125,18 +127,13 @@ def test_landed_data_become_a_live_model(host: FunctionsHost, cloud: StandIn) ->
     assert answer.json()["predictions"][0] in ("Yes", "No")
 
 
-def test_more_data_make_a_challenger_that_takes_over_in_steps_or_is_kept_out_with_reasons(
-    host: FunctionsHost, cloud: StandIn
-) -> None:
-    land(cloud, "february", CUSTOMERS[2000:])
+def test_more_data_make_a_better_challenger_that_takes_over_in_steps(host: FunctionsHost, cloud: StandIn) -> None:
+    land(cloud, "february", CUSTOMERS[FIRST:])
     run = ended(host, f"{PIPELINE}-b000002")
-    assert (run["version"], run["status"]) in (("2", "succeeded"), ("2", "kept")), run
-    verdict = run["model"]["verdict"]
-    assert verdict["promote"] == (run["status"] == "succeeded")
-    assert verdict["summary"].startswith(("promote version 2 over version 1", "keep version 1"))
-    live = "2" if verdict["promote"] else "1"
-    assert status(host)["champion"]["version"] == live
-    assert status(host)["traffic"][f"v{live}"] == 100
+    assert (run["version"], run["status"]) == ("2", "succeeded"), run
+    assert run["model"]["verdict"]["summary"].startswith("promote version 2 over version 1")
+    assert status(host)["champion"]["version"] == "2"
+    assert status(host)["traffic"]["v2"] == 100
     told = {(event["type"], event["subject"]) for event in cloud.events.received}
     assert ("Landfall.RunEnded", run["id"]) in told
 
@@ -159,10 +156,12 @@ def test_drifting_traffic_starts_a_retraining(host: FunctionsHost) -> None:
 
 def test_one_request_rolls_back(host: FunctionsHost) -> None:
     before = status(host)["champion"]["version"]
+    assert before != "1"
     asked = host.call("POST", f"pipelines/{PIPELINE}/rollback", {"request": "r1", "by": "ada", "reason": "complaints"})
     assert asked.status == 202
-    after = eventually(host, lambda: status(host)["champion"]["version"] != before and status(host)["champion"])
-    eventually(host, lambda: status(host)["traffic"].get(f"v{after['version']}") == 100)
+    eventually(host, lambda: status(host)["champion"]["version"] != before)
+    after = status(host)["champion"]["version"]
+    eventually(host, lambda: status(host)["traffic"].get(f"v{after}") == 100)
 
 
 def test_nothing_was_done_twice_and_nobody_else_was_called(host: FunctionsHost, cloud: StandIn) -> None:
