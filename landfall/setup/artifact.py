@@ -27,10 +27,21 @@ class Artifact:
         return self.properties
 
     def actual(self) -> dict[str, Any] | None:
-        return self.artifacts.find(self.what, self.name)
+        there = self.artifacts.find(self.what, self.name)
+        return None if there is None else _of_interest(there, self.properties)
 
     def apply(self) -> None:
         self.artifacts.put(self.what, self.name, self.properties)
+
+
+def _of_interest(there: Any, wanted: Any) -> Any:
+    """What ``wanted`` speaks of: Synapse adds fields of its own, and leaves out what is empty."""
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        empty = {key: value for key, value in wanted.items() if key not in there and value in ([], {}, "")}
+        return {**{key: _of_interest(there[key], wanted[key]) for key in wanted if key in there}, **empty}
+    if isinstance(there, list) and isinstance(wanted, list) and len(there) == len(wanted):
+        return [_of_interest(one, other) for one, other in zip(there, wanted, strict=True)]
+    return there
 
 
 def artifacts_of(estate: Estate) -> list[Artifact]:

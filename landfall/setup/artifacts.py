@@ -32,9 +32,7 @@ class Artifacts:
                 found = getattr(getattr(self._client, what), f"get_{what}")(name)
         except Missing:
             return None
-        properties = found.serialize()["properties"]
-        # An empty list is what Synapse adds where there was nothing.
-        return {key: value for key, value in properties.items() if value not in (None, [], {})}
+        return dict(found.serialize()["properties"])
 
     def put(self, what: What, name: str, properties: dict[str, Any]) -> None:
         """Make it, or put it in the place of the present one, and wait until it is so."""

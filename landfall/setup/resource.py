@@ -53,7 +53,10 @@ class Change:
 
 
 def differences(there: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Every field whose values differ, by its dotted path. The order of a list of texts means nothing."""
+    """Every field whose values differ, by its dotted path.
+
+    Things in a list that have names are told apart by them; the order of those and of texts means nothing.
+    """
     old, new = (dict(_fields(value)) for value in (there or {}, wanted))
     return tuple(
         Change(field, old.get(field, ABSENT), new.get(field, ABSENT))
@@ -64,6 +67,8 @@ def differences(there: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> t
 
 def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(one, Mapping) and "name" in one for one in inner):
+            inner = {str(one["name"]): one for one in inner}
         if isinstance(inner, Mapping) and inner:
             yield from _fields(inner, f"{path}{key}.")
         else:

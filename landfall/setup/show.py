@@ -9,6 +9,9 @@ from typing import Any
 from landfall.setup.plan import Outcome, Step
 from landfall.setup.resource import ABSENT
 
+LONGEST = 160
+"""Characters of a value that people are shown; JSON has all of it."""
+FEW = 12
 SIGNS = {"create": "[green]+[/]", "change": "[yellow]~[/]", "same": " ", "waits": "[cyan]…[/]", "unknown": "[red]?[/]"}
 
 
@@ -22,7 +25,8 @@ def lines(steps: Sequence[Step]) -> list[str]:
             continue
         why = f": {escape(step.reason)}" if step.reason else ""
         said.append(f"{SIGNS[step.action]} {step.action:7} {step.resource.kind} {escape(step.resource.name)}{why}")
-        for change in step.changes:
+        # What is new and has many fields is described well enough by its name.
+        for change in step.changes if step.action == "change" or len(step.changes) <= FEW else ():
             there = "" if step.action == "create" else f"{escape(_short(change.there))} → "
             said.append(f"            {change.field}: {there}{escape(_short(change.wanted))}")
     return [*said, summary(steps)]
@@ -77,4 +81,5 @@ def records(steps: Sequence[Step], outcomes: Sequence[Outcome] = ()) -> list[dic
 
 
 def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -113,6 +113,19 @@ def test_batch_scoring_has_its_pipeline_and_with_a_sql_pool_its_way_there(
     mend(settings)
 
 
+def test_a_step_of_the_pipeline_that_was_changed_is_named(azure: Subscription, settings: Settings) -> None:
+    mend(settings)
+    pipeline = azure.synapse.pipelines["landfall-batch-scoring"]["properties"]
+    pipeline["lastPublishTime"] = "2026-01-01T00:00:00Z"
+    assert open_steps(settings) == []
+    score = next(activity for activity in pipeline["activities"] if activity["name"] == "Score")
+    score["policy"]["retry"] = 3
+    (step,) = open_steps(settings)
+    assert [(c.field, c.there, c.wanted) for c in step.changes] == [("activities.Score.policy.retry", 3, 0)]
+    mend(settings)
+    assert open_steps(settings) == []
+
+
 def filter_on_one_ending(azure: Subscription) -> None:
     azure.arm.of(LANDED)["properties"]["filter"]["subjectEndsWith"] = ".csv"
 
