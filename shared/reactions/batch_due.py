@@ -15,6 +15,7 @@ from shared.domain.ledger import Batch, BatchFile, Landed, PipelineState, path_k
 from shared.domain.signals import BatchDue
 from shared.errors import Missing, Transient
 from shared.loop import Loop
+from shared.ports.signal_queue import MAX_DELAY
 from shared.reactions import data_landed
 from shared.runs import Outcome
 
@@ -28,6 +29,7 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
     if batch.status == "open":
         again, why = _wait(loop, folder, batch)
         if again is not None:
+            again = min(again, MAX_DELAY)
             due = loop.ports.clock.now() + again
             loop.ports.queue.send(BatchDue(pipeline=signal.pipeline, batch=batch.id, due=due), delay=again)
             return Outcome(pipeline=signal.pipeline, what="batch", outcome="nothing", reason=why, subjects=(batch.id,))

@@ -15,6 +15,7 @@ from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState,
 from shared.domain.signals import BatchDue, DataLanded
 from shared.errors import AlreadyExists, Rejected, Transient
 from shared.loop import Loop
+from shared.ports.signal_queue import MAX_DELAY
 from shared.runs import Outcome
 
 DELTA_COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
@@ -125,7 +126,7 @@ def _first_look(folder: PipelineFolder, batch: Batch, carried: bool, now: dateti
         due = batch.opened_at + complete.max_wait
     else:
         due = now + (timedelta(0) if complete.each_file else complete.quiet)
-    return BatchDue(pipeline=batch.pipeline, batch=batch.id, due=due)
+    return BatchDue(pipeline=batch.pipeline, batch=batch.id, due=min(due, now + MAX_DELAY))
 
 
 def _allot(loop: Loop, pipeline: str, group: str) -> str:

@@ -267,6 +267,24 @@ def test_retraining_stops_where_the_pipelines_runs_have_cost_what_they_may(tmp_p
     assert world.runs[-1].id == "churn-mx"
 
 
+def test_what_waits_longer_than_a_queue_can_delay_a_message_is_looked_at_on_the_way(tmp_path: Path) -> None:
+    patient = "complete: {marker: _DONE, max_wait: 20d}"
+    slow = PIPELINE.replace("complete: {quiet: 30s, max_wait: 10m}", patient).replace("24h", "30d")
+    world = World(tmp_path, slow)
+    world.land()
+    world.drain(timedelta(days=19))
+    assert [batch.status for batch in world.batches] == ["open"]
+    world.drain(timedelta(days=2))
+    assert world.state.champion == "1"
+    world.land("landing/churn/b.csv")
+    world.drain(timedelta(days=22))
+    assert world.state.champion == "2"
+    assert set(world.services.deployed) == {"v1", "v2"}
+    world.drain(timedelta(days=30))
+    assert set(world.services.deployed) == {"v2"}
+    world.close()
+
+
 @pytest.mark.parametrize("request_id", ["Ticket #12", "ticket-12!", "x" * 80, "Ticket-12"])
 def test_a_request_of_any_name_makes_a_run_that_every_service_can_name(world: World, request_id: str) -> None:
     world.to_champion()
