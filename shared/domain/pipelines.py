@@ -48,11 +48,12 @@ class Landing:
     ``columns`` maps a column to string, int, double, boolean, date or timestamp; a ``?`` behind it
     allows nulls. Empty means: as in the file. ``keep`` latest gives ``landed`` one row per key, the
     one that landed last; all keeps every row. ``expect_every`` raises an alarm when nothing lands
-    for so long.
+    for so long. With ``format`` sql-pool, on Azure alone, a file that lands holds no rows but names a
+    table of a Synapse SQL pool: ``{"table": "<pool>.<schema>.<table>"}``.
     """
 
     path: str
-    format: Literal["csv", "parquet", "jsonl", "delta"] = "csv"
+    format: Literal["csv", "parquet", "jsonl", "delta", "sql-pool"] = "csv"
     complete: Complete = field(default_factory=Complete)
     expect_every: timedelta | None = None
     columns: dict[str, str] = field(default_factory=dict)

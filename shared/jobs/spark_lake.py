@@ -67,6 +67,11 @@ class SparkLake:
         lines = head.splitlines(keepends=True)
         return lines[0] if lines else b""
 
+    def list(self, folder: str) -> list[str]:
+        """The paths of the files in a folder, in order, not of those in folders of it."""
+        found = self._fs.listStatus(self._path(folder))
+        return sorted(f"{folder}/{status.getPath().getName()}" for status in found if status.isFile())
+
     def write(self, path: str, data: bytes) -> None:
         """Put the whole file there at once: a reader sees the old or the new one, never a part."""
         place, whole = self._path(f"{path}.landfall-part"), self._path(path)

@@ -21,6 +21,7 @@ from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
 from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widened, widest
 from shared.jobs.spark_lake import SparkLake
+from shared.jobs.sql_pool import NoTable, rows_of
 from shared.ports.lake import check_path
 from shared.spark.expressions import quoted, string
 
@@ -112,7 +113,7 @@ class SparkLanding:
             if found is None or (found.etag != etag if found.etag else found.size != size):
                 landed.complete = False
             if found is not None:
-                self._sources += self._open(path, found.size, in_batch, landed.faults)
+                self._sources += self._open(path, etag, found.size, in_batch, landed.faults)
             elif not in_batch:
                 print(f"{path}, which landed before, is gone: its rows are left out")
             else:
@@ -170,7 +171,7 @@ class SparkLanding:
 
     # Opening files
 
-    def _open(self, path: str, size: int, in_batch: bool, faults: list[dict[str, Any]]) -> list[_Source]:
+    def _open(self, path: str, etag: str, size: int, in_batch: bool, faults: list[dict[str, Any]]) -> list[_Source]:
         from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
 
@@ -178,9 +179,9 @@ class SparkLanding:
             if in_batch:
                 faults.append(fault("empty_file", f"{path} is empty. Land a file with rows.", rows=[_at(path)]))
             return []
-        broken = (csv.Error, EOFError, UnicodeDecodeError, zlib.error, json.JSONDecodeError, _Unreadable)
+        broken = (csv.Error, EOFError, UnicodeDecodeError, zlib.error, json.JSONDecodeError, _Unreadable, NoTable)
         try:
-            return list(self._opened(path, in_batch))
+            return list(self._opened(path, etag, in_batch))
         except (PySparkException, Py4JJavaError, *broken) as error:
             faults.append(self._unreadable(path, _short(error), in_batch))
             return []
@@ -191,7 +192,7 @@ class SparkLanding:
             raise Rejected(f"{what}. It was accepted before: put back what had landed, or remove the file")
         return fault("unreadable", f"{what}. Land a whole file again.", rows=[_at(path)])
 
-    def _opened(self, path: str, in_batch: bool) -> Iterator[_Source]:
+    def _opened(self, path: str, etag: str, in_batch: bool) -> Iterator[_Source]:
         match self._landing.format:
             case "csv":
                 yield self._csv_source(path, in_batch)
@@ -200,6 +201,9 @@ class SparkLanding:
                 yield _Source(path, in_batch, {})
             case "parquet":
                 yield self._parquet_source(path, in_batch)
+            case "sql-pool":
+                for part in rows_of(self._spark, self._lake, path, etag):
+                    yield self._parquet_source(part, in_batch)
             case "delta":
                 for part in self._delta_parts(path):
                     # The same part may come as itself and by its commit: it is read where it comes first.

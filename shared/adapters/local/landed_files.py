@@ -210,6 +210,11 @@ class LandedFiles:
                 yield self._json_source(path, local, in_batch)
             case "parquet":
                 yield self._parquet_source(path, local, in_batch)
+            case "sql-pool":
+                raise Rejected(
+                    "landing.format sql-pool is read by Spark on Azure alone: a laptop has no SQL pool. To try the"
+                    " pipeline here, land rows of the table as files and write their format"
+                )
             case "delta":
                 for part in _delta_parts(path, local):
                     # The same part may come as itself and by its commit: it is read where it comes first.
