@@ -192,7 +192,7 @@ def _fresh_home(home: Path) -> None:
         aside = home.with_name(f"{home.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
         home.rename(aside)
         console.print(f"What was in {home.name} is now in {aside.name}.")
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     (home / MARK).touch()
 
 

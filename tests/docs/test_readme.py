@@ -30,6 +30,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment with a home and pipelines of its own, in which the demo has been played."""
     folder = tmp_path_factory.mktemp("newcomer")
     pipelines = folder / "pipelines"
+    # As in a fresh clone whose home was made by somebody's tool.
+    (folder / "home").mkdir()
     subprocess.run(["cp", "-r", str(ROOT / "pipelines"), str(pipelines)], check=True)
     return {**os.environ, "LANDFALL_HOME": str(folder / "home"), "LANDFALL_PIPELINES": str(pipelines)}
 
