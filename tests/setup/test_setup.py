@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pty
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,7 +16,7 @@ from typer.testing import CliRunner, Result
 from landfall.cli import app
 from landfall.setup.plan import Step, apply, plan
 from landfall.setup.table import resources
-from shared.settings import Settings
+from shared.settings import ROOT, Settings
 from tests.setup.conftest import APP
 from tests.standin.resource_manager import HOME
 from tests.standin.subscription import Subscription
@@ -299,3 +303,17 @@ def test_a_laptop_has_nothing_to_set_up_and_an_app_has_a_name(
     assert "LANDFALL_FUNCTION_APP" in str(refused.exception)
     monkeypatch.setenv("LANDFALL_BACKEND", "local")
     assert "a laptop needs no setup" in str(setup().exception)
+
+
+def test_at_a_terminal_it_asks(azure: Subscription, settings: Settings) -> None:
+    mend(settings)
+    keep_a_node(azure)
+    for answer, code, nodes in (("n", 5, 1), ("y", 0, 0)):
+        terminal, end = pty.openpty()
+        os.write(terminal, f"{answer}\n".encode())
+        command = [sys.executable, "-m", "landfall.cli", "setup"]
+        asked = subprocess.run(command, cwd=ROOT, stdin=end, capture_output=True, text=True, timeout=120, check=False)
+        os.close(terminal)
+        os.close(end)
+        assert (asked.returncode, asked.stdout.count("Apply?")) == (code, 1), asked.stdout + asked.stderr
+        assert azure.ml.computes["cpu-cluster"]["properties"]["scaleSettings"]["minNodeCount"] == nodes
