@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,6 +23,12 @@ from shared.errors import LandfallError
 log = logging.getLogger("landfall.host")
 
 EVENT_GRID, QUEUE, TIMER, HTTP = "eventGridTrigger", "queueTrigger", "timerTrigger", "httpTrigger"
+
+PROMPT_CALLS, PROMPT_BYTES = 10, 8 * 1024
+PROMPT_SECONDS = 0.001
+"""An HTTP function is prompt after so many calls in a row of at most so many bytes and seconds of work."""
+LONGEST_WAIT = 0.01
+"""Seconds that a call on the host's loop may last for the function to go on as prompt."""
 
 _loaded: WeakKeyDictionary[func.FunctionApp, dict[str, HostedFunction]] = WeakKeyDictionary()
 
@@ -106,18 +113,25 @@ def _text(value: Any) -> str:
 
 
 class Invoker:
-    """Calls functions: plain ones in ``pool``, async ones on the host's loop; outputs go out when one has succeeded."""
+    """Calls functions: plain ones in ``pool``, async ones on the host's loop; outputs go out when one has succeeded.
+
+    A plain HTTP function that was prompt of late is called on the loop, too: to hand a call to a thread and
+    its answer back costs more than a fraction of a millisecond of work. One that dawdles goes back to the pool.
+    """
 
     def __init__(self, pool: Executor, put: Callable[[str, str], None], folder: Path) -> None:
         self._pool = pool
         self._put = put
         self._folder = folder
+        self._prompt: dict[str, int] = {}
 
     async def __call__(self, function: HostedFunction, value: Any) -> Any:
         """What the function returns; raises what it raises, after a line in the log."""
         loop = asyncio.get_running_loop()
         if not function.is_async:
-            return await loop.run_in_executor(self._pool, self._run, function, value)
+            if self._is_prompt(function, value):
+                return self._timed(function, value, LONGEST_WAIT)
+            return await loop.run_in_executor(self._pool, self._timed, function, value)
         begun = time.perf_counter()
         arguments, outputs = self._arguments(function, value)
         try:
@@ -129,6 +143,23 @@ class Invoker:
             raise
         _succeeded(function, begun)
         return result
+
+    def _is_prompt(self, function: HostedFunction, value: Any) -> bool:
+        if self._prompt.get(function.name, 0) < PROMPT_CALLS:
+            return False
+        return isinstance(value, func.HttpRequest) and len(value.get_body()) <= PROMPT_BYTES
+
+    def _timed(self, function: HostedFunction, value: Any, longest: float = math.inf) -> Any:
+        """Call the function and note whether it was prompt; threads that wait for each other do not count as work."""
+        if function.kind != HTTP:
+            return self._run(function, value)
+        begun, work = time.perf_counter(), time.thread_time()
+        try:
+            return self._run(function, value)
+        finally:
+            if len(value.get_body()) <= PROMPT_BYTES:
+                prompt = time.thread_time() - work <= PROMPT_SECONDS and time.perf_counter() - begun <= longest
+                self._prompt[function.name] = self._prompt.get(function.name, 0) + 1 if prompt else 0
 
     def _run(self, function: HostedFunction, value: Any) -> Any:
         begun = time.perf_counter()

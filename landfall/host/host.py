@@ -15,6 +15,7 @@ from typing import Any
 import azure.functions as func
 import psutil
 import uvicorn
+import uvloop
 
 from landfall.host import functions, keys, settings_file
 from landfall.host.admin import Admin
@@ -121,7 +122,8 @@ class LaptopHost:
 
     def _main(self, listener: socket.socket) -> None:
         try:
-            asyncio.run(self._serve(listener))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve(listener))
         except BaseException as error:
             if self._ready.is_set():
                 log.critical("the host has stopped: %s", error, exc_info=error)

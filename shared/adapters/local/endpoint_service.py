@@ -58,6 +58,7 @@ class LocalEndpoints:
         self._registry = registry
         self._clock = clock
         self._lake = lake
+        self._files: dict[str, Path] = {}
         self._states: dict[str, tuple[tuple[int, int], _State]] = {}
         self._models: dict[tuple[str, str, str, str], CompiledModel | ServedModel] = {}
         self._loading = threading.Lock()
@@ -276,7 +277,10 @@ class LocalEndpoints:
         write_whole(self._file(endpoint), json.dumps(record).encode(), staging=self._folder / ".partial")
 
     def _file(self, endpoint: str) -> Path:
-        return self._folder / f"{endpoint}.json"
+        file = self._files.get(endpoint)
+        if file is None:
+            file = self._files[endpoint] = self._folder / f"{endpoint}.json"
+        return file
 
     def _claim_file(self, endpoint: str, deployment: str) -> Path:
         return self._folder / f"{endpoint}.{deployment}.loading"
