@@ -37,6 +37,9 @@ CACHE_BYTES = 64 * 2**20
 """Memory for pieces that were read: they never change, and every look at a window reads them again."""
 
 CACHED_HOURS = 1_000
+PART = timedelta(minutes=5)
+"""An hour is summarised in parts of this length, by the first request of a piece: a window that cuts an hour reads
+the pieces of one part anew, not the hour's."""
 
 _logger = logging.getLogger(__name__)
 _PIECE = re.compile(r"/(\d+)-(\d+)-([0-9a-f]+)\.jsonl$")
@@ -76,10 +79,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class _HourSummary:
-    """The summary of the pieces of an hour with these ids."""
+    """The pieces of an hour with these ids, summarised by the :data:`PART` that they begin in."""
 
     pieces: frozenset[str]
-    summary: Summary
+    parts: dict[int, Summary]
 
 
 class PredictionLog:
@@ -197,26 +200,32 @@ class PredictionLog:
     ) -> Summary:
         """What was answered from ``since`` to before ``until``, counted in the bins of ``profile``.
 
-        Its columns are those that the models took, and prediction and probability.
-        ``profile_key`` names the profile's content. The summary of an hour is kept in the lake and
-        only what is new is added to it, so that a look costs what came since the last one, however
-        long the window. Only an hour that ``since`` or ``until`` cuts is counted anew.
+        Its columns are those that the models took, and prediction and probability, also under the names
+        (prediction) and (probability), which no column of a model hides. ``profile_key`` names the profile's
+        content. Each piece is read once: what it holds is kept in the lake, merged with its neighbours, so
+        that a look costs what came since the last one, however long the window. Only the few minutes that
+        ``since`` or ``until`` cuts are counted anew.
         """
         total = Summary()
         for hour in _hours(since, until):
-            pieces = self._pieces_of(pipeline, hour)
-            if all(since <= piece.first and piece.last < until for piece in pieces):
-                if pieces:
-                    total += self._hour(pipeline, profile, profile_key, hour, version, pieces)
-                continue
-            inside = [
+            by_part: dict[int, list[Piece]] = {}
+            for piece in self._pieces_of(pipeline, hour):
+                by_part.setdefault((piece.first - hour) // PART, []).append(piece)
+            whole = {n for n, part in by_part.items() if all(since <= p.first and p.last < until for p in part)}
+            if whole:
+                pieces = [piece for part in by_part.values() for piece in part]
+                parts = self._hour(pipeline, profile, profile_key, hour, version, pieces)
+                total = sum((parts[n] for n in whole if n in parts), total)
+            cut = [
                 request
-                for piece in pieces
+                for n, part in by_part.items()
+                if n not in whole
+                for piece in part
                 if piece.last >= since and piece.first < until
                 for request in self._read(piece)
                 if since <= request.at < until and version in (None, request.version)
             ]
-            total += _summarise(profile, inside)
+            total += _summarise(profile, cut)
         return total
 
     def health(self, pipeline: str, deployment: str, since: datetime, reference: Profile | None) -> Health:
@@ -240,34 +249,41 @@ class PredictionLog:
 
     def _hour(
         self, pipeline: str, profile: Profile, key: str, hour: datetime, version: str | None, pieces: list[Piece]
-    ) -> Summary:
-        """The summary of whole pieces of one hour, from what is stored and what is new."""
+    ) -> dict[int, Summary]:
+        """The summaries of all pieces of one hour by part, from what is stored and what is new."""
         name = hashlib.sha256(json.dumps([key, version]).encode()).hexdigest()[:24]
         path = f"{_folder(pipeline, hour)}summary-{name}.json"
         known = self._hours.get(path) or self._stored(path)
         wanted = {piece.id: piece for piece in pieces}
         if known is None or not known.pieces <= wanted.keys():
-            known = _HourSummary(frozenset(), Summary())
+            known = _HourSummary(frozenset(), {})
         new = wanted.keys() - known.pieces
         if new:
-            fresh = [r for id in new for r in self._read(wanted[id]) if version in (None, r.version)]
-            known = _HourSummary(known.pieces | new, known.summary + _summarise(profile, fresh))
-            record = {"pieces": sorted(known.pieces), "summary": to_record(known.summary)}
+            fresh: dict[int, list[LoggedRequest]] = {}
+            for id in new:
+                taken = [r for r in self._read(wanted[id]) if version in (None, r.version)]
+                fresh.setdefault((wanted[id].first - hour) // PART, []).extend(taken)
+            parts = dict(known.parts)
+            for number, requests in fresh.items():
+                parts[number] = parts.get(number, Summary()) + _summarise(profile, requests)
+            known = _HourSummary(known.pieces | new, parts)
+            record = {"pieces": sorted(known.pieces), "parts": {n: to_record(part) for n, part in parts.items()}}
             self._lake.write(path, json.dumps(record, separators=(",", ":")).encode())
         with self._lock:
             self._hours[path] = known
             self._hours.move_to_end(path)
             if len(self._hours) > CACHED_HOURS:
                 self._hours.popitem(last=False)
-        return known.summary
+        return known.parts
 
     def _stored(self, path: str) -> _HourSummary | None:
         try:
             record = json.loads(self._lake.read(path))
-            return _HourSummary(frozenset(record["pieces"]), from_record(Summary, record["summary"]))
+            parts = {int(number): from_record(Summary, part) for number, part in record["parts"].items()}
+            return _HourSummary(frozenset(record["pieces"]), parts)
         except Missing:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             _logger.warning("summary %s cannot be read and is made anew: %r", path, error)
             return None
 
@@ -390,9 +406,12 @@ def _summarise(profile: Profile, requests: Iterable[LoggedRequest]) -> Summary:
             groups.setdefault(tuple(request.columns), []).append(request)
     for names, group in groups.items():
         values = dict(zip(names, zip(*(row for request in group for row in request.rows), strict=True), strict=True))
-        values.setdefault("prediction", tuple(p for request in group for p in request.predictions))
+        answers = {"prediction": tuple(p for request in group for p in request.predictions)}
         if all(request.probability is not None for request in group):
-            values.setdefault("probability", tuple(p for request in group for p in request.probability or ()))
+            answers["probability"] = tuple(p for request in group for p in request.probability or ())
+        for name, answer in answers.items():
+            values.setdefault(name, answer)
+            values[f"({name})"] = answer
         total += summarise(
             profile, {name: _array(column) for name, column in values.items() if name in profile.columns}
         )

@@ -320,11 +320,49 @@ def test_a_piece_is_read_for_a_summary_once_in_any_process(log: PredictionLog, l
     assert len(lake.reads) > 5
 
 
+def test_a_look_reads_what_is_new_however_much_there_was_before(log: PredictionLog, lake: CountingLake) -> None:
+    """In processes that remember nothing, hour after hour of the same traffic; windows begin in mid-hour."""
+    pieces_read = []
+    for hour in range(6):
+        traffic(log, START + hour * HOUR, 60, timedelta(seconds=60))
+        lake.reads.clear()
+        end = START + (hour + 1) * HOUR
+        PredictionLog(lake, MovingClock()).summary("churn", reference(), "k", START + HOUR / 24, end)
+        pieces_read.append([path for path in lake.reads if path.endswith(".jsonl")])
+    assert all(pieces_read)
+    # The hour's own pieces, and the one that the window's beginning cuts.
+    assert [len(read) for read in pieces_read[2:]] == [len(pieces_read[1])] * 4
+    again = [path for n, read in enumerate(pieces_read) for path in read if path in pieces_read[n - 1]]
+    assert len(set(again)) <= 1
+
+
+def test_an_hour_that_windows_cut_ever_further_on_is_not_read_again(log: PredictionLog, lake: CountingLake) -> None:
+    traffic(log, START, 240, timedelta(seconds=60))
+    pieces = len(list(log.pieces("churn", START, START + 4 * HOUR)))
+    PredictionLog(lake, MovingClock()).summary("churn", reference(), "k", START, START + 4 * HOUR)
+    for minutes in range(3, 240, 10):
+        lake.reads.clear()
+        begin, end = START + timedelta(minutes=minutes), START + 4 * HOUR
+        counted = PredictionLog(lake, MovingClock()).summary("churn", reference(), "k", begin, end)
+        read = [path for path in lake.reads if path.endswith(".jsonl")]
+        assert counted == by_hand(log, reference(), begin, end)
+        assert len(read) <= 1 < pieces
+
+
+def test_answers_are_found_beside_a_column_of_their_name(log: PredictionLog) -> None:
+    record(log, columns=["prediction"], rows=[[7]], predictions=["Yes"], probability=None)
+    log.flush()
+    profile = profile_of({"prediction": np.array([7, 8]), "(prediction)": np.array(["No", "Yes"])})
+    counted = log.summary("churn", profile, "k", START, START + HOUR)
+    assert counted.columns["prediction"].counts == summarise(profile, {"prediction": [7]}).columns["prediction"].counts
+    assert counted.columns["(prediction)"].counts == (0, 1)
+
+
 def test_a_damaged_summary_is_made_anew(log: PredictionLog, lake: CountingLake) -> None:
     traffic(log, START, 30, timedelta(seconds=60))
     first = log.summary("churn", reference(), "k", START, START + HOUR)
     (stored,) = (f.path for f in lake.list("predictions/churn/2026-01-05/09/summary-"))
-    for damage in (b"{", b"[]", json.dumps({"pieces": ["gone"], "summary": {"rows": 9}}).encode()):
+    for damage in (b"{", b"[]", json.dumps({"pieces": ["gone"], "parts": {"0": {"rows": 9}}}).encode()):
         lake.write(stored, damage)
         other = PredictionLog(lake, MovingClock())
         assert other.summary("churn", reference(), "k", START, START + HOUR) == first
