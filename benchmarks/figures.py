@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,13 @@ def interleaved(
             value = measure()
             if round_number:
                 taken[name].append(value)
+    return compared(benchmark, unit, taken, more_is_better=more_is_better)
+
+
+def compared(
+    benchmark: str, unit: str, taken: Mapping[str, Sequence[float]], *, more_is_better: bool = False
+) -> list[Figure]:
+    """The figures of values that were taken in turn, by contender; the first one is the baseline."""
     baseline = next(iter(taken.values()))
     worst = min if more_is_better else max
     return [
@@ -49,7 +56,7 @@ def interleaved(
             unit,
             statistics.median(values),
             worst(values),
-            runs,
+            len(values),
             statistics.median(v / b for v, b in zip(values, baseline, strict=True)),
         )
         for name, values in taken.items()
@@ -67,16 +74,23 @@ def table(figures: list[Figure]) -> str:
 
 
 def write(figures: list[Figure], place: Path) -> None:
-    """All figures with the machine and the versions that they were measured with, as JSON."""
-    packages = ("azure-functions", "duckdb", "mlflow", "numpy", "scikit-learn")
+    """All figures with the machine and the versions that they were measured with, as JSON.
+
+    Those of benchmarks that did not run this time stay, with the machine and versions of now. ``load`` is how many
+    processes wanted a processor in the minutes before: more than there are cores, and others disturbed.
+    """
+    packages = ("azure-functions", "duckdb", "mlflow", "numpy", "onnxruntime", "scikit-learn", "uvloop")
+    measured = {figure.benchmark for figure in figures}
+    before = json.loads(place.read_text())["figures"] if place.exists() else []
     record = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "system": platform.system(),
+            "load": os.getloadavg()[1],
         },
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
-        "figures": [asdict(figure) for figure in figures],
+        "figures": [old for old in before if old["benchmark"] not in measured] + [asdict(f) for f in figures],
     }
     place.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -1,0 +1,109 @@
+"""A load generator that is light enough to run beside the server: prepared bytes, a selector, keep-alive."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of it: answers a second, and milliseconds that half, and 99 of 100, were faster than."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    """The bytes of a POST request."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in {"Content-Type": "application/json", **headers}.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def run(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+    """Ask ``connections`` at a time for so many seconds, the requests in turn. Raises RuntimeError without a 200."""
+    selector = selectors.DefaultSelector()
+    taken: list[float] = []
+    number = 0
+
+    def ask(connection: _Connection) -> None:
+        nonlocal number
+        if connection.ended:
+            selector.unregister(connection.socket)
+            connection.open()
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+        connection.ask(requests[number % len(requests)])
+        number += 1
+
+    made = [_Connection(port) for _ in range(connections)]
+    for connection in made:
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        ask(connection)
+    begun = time.perf_counter()
+    end = begun + seconds
+    while True:
+        for key, _ in selector.select():
+            connection = key.data
+            if connection.answered():
+                now = time.perf_counter()
+                taken.append((now - connection.asked) * 1000)
+                if now < end:
+                    ask(connection)
+                    continue
+                for other in made:
+                    other.socket.close()
+                taken.sort()
+                return Load(
+                    len(taken) / (now - begun),
+                    statistics.median(taken),
+                    taken[min(len(taken) - 1, len(taken) * 99 // 100)],
+                )
+
+
+class _Connection:
+    """One question at a time. ``ended``: the server answers no more on it, as some do after each answer."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._got = bytearray()
+        self.asked = 0.0
+        self.ended = False
+        self.socket = self._new()
+
+    def open(self) -> None:
+        """Connect anew."""
+        self.socket.close()
+        self.socket = self._new()
+        self.ended = False
+
+    def ask(self, request: bytes) -> None:
+        self._got.clear()
+        self.asked = time.perf_counter()
+        self.socket.sendall(request)
+
+    def _new(self) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self._port), timeout=60)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def answered(self) -> bool:
+        """Take what has come; whether the answer is whole."""
+        came = self.socket.recv(1 << 20)
+        if not came:
+            raise RuntimeError("the server has closed the connection")
+        self._got += came
+        head, found, body = self._got.partition(b"\r\n\r\n")
+        if not found:
+            return False
+        lines = head.split(b"\r\n")
+        if b" 200" not in lines[0]:
+            raise RuntimeError(f"the server answered {lines[0].decode()}: {bytes(body[:500]).decode(errors='replace')}")
+        self.ended = any(line.lower() == b"connection: close" for line in lines)
+        length = next(int(line[15:]) for line in lines if line[:15].lower() == b"content-length:")
+        return len(body) >= length
