@@ -28,7 +28,7 @@ def identity(estate: Estate) -> Check:
     """A user-assigned identity is used only when AZURE_CLIENT_ID names it; the classic fault is that it does not."""
 
     def look() -> Iterator[Finding]:
-        client, given = estate.app_identity["clientId"], _settings(estate).get("AZURE_CLIENT_ID", "")
+        client, given = estate.app_identity["clientId"], estate.app_settings.get("AZURE_CLIENT_ID", "")
         change = f"az functionapp config appsettings set --name {estate.settings.function_app}"
         change += f" --resource-group {estate.settings.resource_group} --settings AZURE_CLIENT_ID={client}"
         if given.lower() == client.lower():
@@ -55,7 +55,7 @@ def app_settings(estate: Estate) -> Check:
     """The app works with the resources that doctor examines."""
 
     def look() -> Iterator[Finding]:
-        given = _settings(estate)
+        given = estate.app_settings
         backend = given.get("LANDFALL_BACKEND", "local")
         if backend != "azure":
             yield check.wrong(f"LANDFALL_BACKEND is {backend} there", "Set it to azure in the app.")
@@ -109,7 +109,3 @@ def functions(estate: Estate) -> Check:
         audience=ARM,
     )
     return check
-
-
-def _settings(estate: Estate) -> dict[str, str]:
-    return dict(estate.arm.post(f"{estate.app}/config/appsettings/list", WEB).get("properties", {}))

@@ -90,9 +90,18 @@ class Estate:
 
     @cached_property
     def app_identity(self) -> dict[str, str]:
-        """principalId and clientId of the function app's identity, the user-assigned one if it has one."""
+        """principalId and clientId of the app's identity: of several the one that its AZURE_CLIENT_ID names."""
         site = self.arm.get(self.app, WEB)
+        named = self.app_settings.get("AZURE_CLIENT_ID", "").lower()
+        for assigned in ((site.get("identity") or {}).get("userAssignedIdentities") or {}).values():
+            if assigned.get("clientId", "").lower() == named:
+                return dict(assigned)
         return _identity_of(site, "the function app")
+
+    @cached_property
+    def app_settings(self) -> dict[str, str]:
+        """The settings of the function app."""
+        return dict(self.arm.post(f"{self.app}/config/appsettings/list", WEB).get("properties", {}))
 
     @property
     def app_principal(self) -> str:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from landfall.cli import app
 from shared.settings import load
 from tests.doctor.conftest import Installation
+from tests.setup.conftest import APP
 
 
 def test_an_installation_that_setup_made_is_well(installation: Installation) -> None:
@@ -83,3 +84,16 @@ def test_who_runs_doctor_needs_no_role_of_the_app_s(
     assert [finding for finding in found if finding["state"] in ("wrong", "unknown")] == []
     assert code == 0
     assert any(operator in finding["what"] for finding in found if finding["check"] == "token")
+
+
+def test_of_several_identities_the_one_that_the_app_names_is_examined(installation: Installation) -> None:
+    identities = installation.azure.arm.of(APP)["identity"]["userAssignedIdentities"]
+    other = {"principalId": "00000000-0000-0000-0000-0000000000dd", "clientId": "00000000-0000-0000-0000-0000000000d1"}
+    present = dict(identities)
+    identities.clear()
+    identities.update({"another": other, **present})
+    code, found = installation.examined()
+    identities.clear()
+    identities.update(present)
+    assert [finding for finding in found if finding["state"] != "ok"] == []
+    assert code == 0
