@@ -317,3 +317,18 @@ def test_the_runtime_is_told_not_to_report_before_it_is_imported() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=60)
+
+
+def test_a_model_that_refuses_what_its_graph_answers_is_not_compiled(tmp_path: Path) -> None:
+    folder = save(ensemble.RandomForestClassifier(5, random_state=1), "tree", tmp_path / "model")
+    _, graph = compile_model(folder, inputs("tree", rows(50, 2)))
+    assert graph
+
+    class Timid(ServedModel):
+        def predict_frame(self, frame: pd.DataFrame) -> Any:
+            if (frame["total"] == -3e38).any():
+                raise InvalidRequest("too small")
+            return super().predict_frame(frame)
+
+    with pytest.raises(NotCompiled, match=r"the model refuses total = -3e\+38, which its graph answers \(too small\)"):
+        compiling._prove(graph, Timid(folder), inputs("tree", rows(50, 2)))
