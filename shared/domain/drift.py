@@ -26,6 +26,8 @@ SMOOTHING = 0.5
 """Rows added to every bin before shares are taken for PSI (the Jeffreys prior of a multinomial)."""
 FALSE_ALARMS = 0.001
 """How often PSI exceeds :attr:`ColumnDrift.psi_noise` in a column that did not change."""
+EXPECTED = 1
+"""Rows that a bin is expected to have on either side, to be a bin of its own in the chi-square test."""
 
 Kind = Literal["numeric", "categorical"]
 
@@ -60,13 +62,15 @@ class ColumnProfile:
 
     numeric: bin i holds edges[i-1] <= x < edges[i], the first and the last are open; ``minimum``,
     ``maximum``, ``mean`` and ``std`` (population) are of the finite values, None when there are none
-    or the value is beyond float64.
+    or the value is beyond float64. ``centres`` are the means of the finite values in each bin, for an
+    empty one a value within it; none of them when one is beyond float64.
     categorical: ``categories`` are the names of the bins, the most frequent first.
     """
 
     kind: Kind
     reference: ColumnCounts
     edges: tuple[float, ...] = ()
+    centres: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
@@ -107,10 +111,12 @@ class ColumnDrift:
 
     ``psi`` is the population stability index over smoothed shares, from 0 up; ``psi_noise`` is what it
     exceeds once in 1,000 windows of this many rows when nothing has changed. ``jensen_shannon`` is the
-    distance (the root of the divergence, base 2), 0 to 1, over plain shares. ``unseen_share`` is the
-    share of rows in categories that the reference did not have; where the reference had more categories
-    than are named, what exceeds its own share of unnamed ones. In a numeric column: values that are no
-    numbers.
+    distance (the root of the divergence, base 2), 0 to 1, over plain shares. ``chi_square`` is Pearson's
+    statistic of the two rows of counts, ``degrees`` its degrees of freedom, ``p_value`` the probability of
+    as much or more without drift. ``kolmogorov_smirnov`` and ``wasserstein`` are of numeric columns alone
+    and of the values that are numbers (0 for others, see :func:`compare`). ``unseen_share`` is the share of rows in
+    categories that the reference did not have; where the reference had more categories than are named,
+    what exceeds its own share of unnamed ones. In a numeric column: values that are no numbers.
     """
 
     psi: float
@@ -119,6 +125,11 @@ class ColumnDrift:
     null_share: float
     reference_null_share: float
     unseen_share: float
+    chi_square: float = 0.0
+    degrees: int = 0
+    p_value: float = 1.0
+    kolmogorov_smirnov: float = 0.0
+    wasserstein: float = 0.0
 
 
 def profile_of(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str] | None = None) -> Profile:
@@ -179,12 +190,22 @@ def compare(profile: Profile, summary: Summary) -> dict[str, ColumnDrift]:
     is about (1/n + 1/m) times a chi-square variable with bins - 1 degrees of freedom (Yurdakul &
     Naranjo, Statistical properties of the population stability index, Journal of Risk Model Validation
     14(3), 2020), whose upper quantile is ``psi_noise``.
+
+    Pearson's chi-square test of homogeneity takes the rarest bins together until each has at least
+    :data:`EXPECTED` expected row on either side (Cochran, Some methods for strengthening the common
+    chi-square tests, Biometrics 10(4), 1954): with less, its p-value says nothing.
+
+    Kolmogorov-Smirnov is the largest distance of the two distribution functions at the edges. Between
+    edges it may be larger, by at most the largest min(p, q) of a bin: about 1 / :data:`BINS` for a
+    continuous column, nothing for a value with a bin of its own. Wasserstein is that of order 1 between the
+    reference's ``centres`` with both weights, in the column's unit; it differs from the exact one by at
+    most the mean distance of the values on both sides from the centre of their bin, added up.
     """
     drifts = {}
     for name, counted in summary.columns.items():
         column = profile.columns.get(name)
         if column is not None and counted.rows and column.reference.rows:
-            drifts[name] = _distance(column.reference, counted)
+            drifts[name] = _distance(column, counted)
     return drifts
 
 
@@ -286,11 +307,26 @@ def _numeric_profile(values: np.ndarray) -> ColumnProfile:
         kind="numeric",
         reference=_count_numbers(edges, values),
         edges=edges,
+        centres=_centres(finite, edges),
         minimum=float(finite.min()),
         maximum=float(finite.max()),
         mean=_finite(finite.mean),
         std=_finite(finite.std),
     )
+
+
+def _centres(finite: np.ndarray, edges: tuple[float, ...]) -> tuple[float, ...]:
+    import numpy as np
+
+    bins = np.searchsorted(np.array(edges), finite, side="right")
+    counts = np.bincount(bins, minlength=len(edges) + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.bincount(bins, weights=finite, minlength=len(edges) + 1)
+        lowest = np.r_[edges[:1], edges]
+        # A mean that rounding has put beside its bin is brought back into it.
+        means = np.clip(sums / np.maximum(counts, 1), np.r_[-np.inf, edges], np.r_[edges, np.inf])
+        centres = np.where(counts > 0, means, lowest if edges else 0.0)
+    return tuple(centres.tolist()) if np.isfinite(centres).all() else ()
 
 
 def _finite(statistic: Callable[[], Any]) -> float | None:
@@ -352,42 +388,94 @@ def _count_categories(categories: tuple[str, ...], values: np.ndarray) -> Column
     return ColumnCounts(counts=counts, other=len(values) - sum(counts) - nulls, nulls=nulls)
 
 
-def _distance(reference: ColumnCounts, counted: ColumnCounts) -> ColumnDrift:
-    bins = [
-        (before, now)
-        for before, now in zip(
-            (*reference.counts, reference.other, reference.nulls),
-            (*counted.counts, counted.other, counted.nulls),
-            strict=True,
-        )
-        if before or now
-    ]
+def _distance(column: ColumnProfile, counted: ColumnCounts) -> ColumnDrift:
+    import numpy as np
+
+    reference = column.reference
+    bins = np.array([[*side.counts, side.other, side.nulls] for side in (reference, counted)], dtype=np.float64)
     n, m = reference.rows, counted.rows
-    other = counted.other / m - reference.other / n
+    used = bins[:, bins.any(axis=0)]
+    degrees, chi_square = _chi_square(used)
+    below = bins[:, :-2].cumsum(axis=1)
+    gaps = np.zeros(1)
+    if column.kind == "numeric" and below[:, -1].all():
+        gaps = np.diff(below / below[:, -1:], axis=0)[0]
     return ColumnDrift(
-        psi=_psi(bins, n, m),
-        psi_noise=(1 / n + 1 / m) * _chi_square_quantile(1 - FALSE_ALARMS, len(bins) - 1),
-        jensen_shannon=_jensen_shannon([(before / n, now / m) for before, now in bins]),
+        psi=float(psi(used[0], used[1])),
+        psi_noise=(1 / n + 1 / m) * _chi_square_quantile(1 - FALSE_ALARMS, used.shape[1] - 1),
+        jensen_shannon=_jensen_shannon(used[0] / n, used[1] / m),
         null_share=counted.nulls / m,
         reference_null_share=reference.nulls / n,
-        unseen_share=max(0.0, other),
+        unseen_share=max(0.0, counted.other / m - reference.other / n),
+        chi_square=chi_square,
+        degrees=degrees,
+        p_value=chi_square_tail(chi_square, degrees),
+        kolmogorov_smirnov=float(np.abs(gaps).max()),
+        wasserstein=_wasserstein(gaps, column.centres),
     )
 
 
-def _psi(bins: list[tuple[int, int]], n: int, m: int) -> float:
-    added = SMOOTHING * len(bins)
-    shares = [((before + SMOOTHING) / (n + added), (now + SMOOTHING) / (m + added)) for before, now in bins]
-    return math.fsum((q - p) * math.log(q / p) for p, q in shares)
+def psi(reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """PSI of ``counts`` (..., bins) of any number of windows against those of the ``reference`` (bins,).
+
+    Bins that are empty in the reference and in a window count nothing there.
+    """
+    import numpy as np
+
+    used = (reference > 0) | (counts > 0)
+    shares = []
+    for side in (np.broadcast_to(reference, counts.shape), counts):
+        smoothed = np.where(used, side + SMOOTHING, 0.0)
+        shares.append(np.where(used, smoothed / smoothed.sum(axis=-1, keepdims=True), 1.0))
+    p, q = shares
+    return ((q - p) * np.log(q / p)).sum(axis=-1)
 
 
-def _jensen_shannon(shares: list[tuple[float, float]]) -> float:
+def _jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Root of the mean divergence from the mixture, base 2 (Lin 1991; a metric: Endres & Schindelin 2003)."""
+    import numpy as np
 
-    def divergence(share: float, mixture: float) -> float:
-        return share * math.log2(share / mixture) if share else 0.0
-
-    total = math.fsum(divergence(p, (p + q) / 2) + divergence(q, (p + q) / 2) for p, q in shares)
+    mixture = (p + q) / 2
+    total = sum(float((side[side > 0] * np.log2(side[side > 0] / mixture[side > 0])).sum()) for side in (p, q))
     return math.sqrt(max(0.0, total / 2))
+
+
+def _chi_square(counts: np.ndarray) -> tuple[int, float]:
+    """(degrees of freedom, Pearson's statistic) of two rows of counts without an empty bin."""
+    import numpy as np
+
+    sides = counts.sum(axis=1, keepdims=True)
+    counts = counts[:, np.argsort(counts.sum(axis=0), kind="stable")]
+    smallest = counts.sum(axis=0) * sides.min() / sides.sum()
+    if smallest[0] < EXPECTED:
+        rare, needed = (int((sizes < EXPECTED).sum()) for sizes in (smallest, smallest.cumsum()))
+        together = max(rare, min(needed + 1, len(smallest)))
+        counts = np.column_stack([counts[:, :together].sum(axis=1), counts[:, together:]])
+    expected = counts.sum(axis=0) * sides / sides.sum()
+    return counts.shape[1] - 1, float(((counts - expected) ** 2 / expected).sum())
+
+
+def chi_square_tail(statistic: float, degrees: int) -> float:
+    """The probability that a chi-square variable is at least ``statistic``; 1 without degrees of freedom.
+
+    The finite sums of Abramowitz & Stegun, Handbook of Mathematical Functions, 26.4.4 and 26.4.5.
+    """
+    half = statistic / 2
+    if degrees == 0 or half <= 0:
+        return 1.0
+    first = math.erfc(math.sqrt(half)) if degrees % 2 else 0.0
+    powers = (j + (degrees % 2) / 2 for j in range(degrees // 2))
+    return min(1.0, first + math.fsum(math.exp(j * math.log(half) - half - math.lgamma(j + 1)) for j in powers))
+
+
+def _wasserstein(gaps: np.ndarray, centres: tuple[float, ...]) -> float:
+    import numpy as np
+
+    if len(centres) != len(gaps):
+        return 0.0
+    with np.errstate(over="ignore"):
+        distance = float((np.abs(gaps[:-1]) * np.diff(centres)).sum())
+    return distance if math.isfinite(distance) else 0.0
 
 
 def _chi_square_quantile(probability: float, degrees: int) -> float:

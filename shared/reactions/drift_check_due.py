@@ -11,7 +11,7 @@ from shared.catalog import PipelineFolder
 from shared.domain import drift
 from shared.domain.drift import ColumnDrift, Profile
 from shared.domain.ledger import DriftCheck, PipelineState, Version
-from shared.domain.records import from_record
+from shared.domain.records import from_record, to_record
 from shared.domain.signals import DriftCheckDue, RetrainingDue
 from shared.errors import Missing
 from shared.loop import Loop
@@ -89,7 +89,7 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
         reason = f"{few} are too few to judge (min_rows {policy.min_rows:,})"
         return replace(check, status="too_few_rows", rows=rows, reason=reason)
     drifted = drift.drifted(compared, policy, rows)
-    columns = {name: _numbers(column) for name, column in compared.items()}
+    columns = {name: to_record(column) for name, column in compared.items()}
     worst = sorted(drifted, key=lambda name: -columns[name]["psi"])
     if not drifted:
         top = max(columns.items(), key=lambda item: item[1]["psi"])
@@ -124,16 +124,6 @@ def _profiles(loop: Loop, version: Version) -> dict[str, Profile]:
 
 def _read(loop: Loop, path: str) -> Profile:
     return from_record(Profile, json.loads(loop.ports.lake.read(path)))
-
-
-def _numbers(column: ColumnDrift) -> dict[str, float]:
-    return {
-        "psi": column.psi,
-        "jensen_shannon": column.jensen_shannon,
-        "null_share": column.null_share,
-        "reference_null_share": column.reference_null_share,
-        "unseen_share": column.unseen_share,
-    }
 
 
 def _remember(state: PipelineState | None, folder: PipelineFolder, check: DriftCheck) -> PipelineState:

@@ -14,17 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import chi2
+from scipy.stats import chi2, chi2_contingency, ks_2samp, wasserstein_distance
 
 from shared.domain.drift import (
     SMOOTHING,
     ColumnCounts,
     ColumnDrift,
+    ColumnProfile,
     Profile,
     Summary,
+    chi_square_tail,
     compare,
     drifted,
     profile_of,
+    psi,
     summarise,
     sustained,
 )
@@ -66,6 +69,81 @@ def test_distances_equal_scipy_on_the_same_bins(reference: list[Any], new: list[
     p, q = p[used] + SMOOTHING, q[used] + SMOOTHING
     p, q = p / p.sum(), q / q.sum()
     assert drift.psi == pytest.approx((rel_entr(p, q) + rel_entr(q, p)).sum(), abs=1e-12)
+
+
+@given(st.floats(0, 2000), st.integers(1, 120))
+def test_the_tail_of_chi_square_is_scipys(statistic: float, degrees: int) -> None:
+    assert chi_square_tail(statistic, degrees) == pytest.approx(chi2.sf(statistic, degrees), rel=1e-9, abs=1e-300)
+
+
+@given(st.lists(st.tuples(st.integers(60, 9999), st.integers(60, 9999)), min_size=2, max_size=50))
+def test_chi_square_equals_scipys_where_every_bin_has_rows_enough(pairs: list[tuple[int, int]]) -> None:
+    names = tuple(f"c{number:02}" for number in range(len(pairs)))
+    before, now = (ColumnCounts(counts=side) for side in zip(*pairs, strict=True))
+    column = ColumnProfile(kind="categorical", reference=before, categories=names)
+    profile = Profile(rows=before.rows, columns={"x": column})
+    drift = compare(profile, Summary(rows=now.rows, columns={"x": now}))["x"]
+    expected = chi2_contingency(np.array([before.counts, now.counts]), correction=False)
+    assert drift.degrees == expected.dof
+    assert drift.chi_square == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
+    assert drift.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-300)
+
+
+@given(NUMBERS.filter(len), NUMBERS.filter(len), st.sampled_from(["numeric", "categorical"]))
+def test_chi_square_never_expects_less_than_a_row(reference: list[Any], new: list[Any], kind: str) -> None:
+    drift = column(objects(*reference), objects(*new), kind)
+    assert 0 <= drift.degrees < min(len(reference), len(new))
+    assert 0 <= drift.chi_square <= len(reference) + len(new) + 1e-9 and 0 <= drift.p_value <= 1
+
+
+FINITE = st.lists(st.floats(-1e6, 1e6).map(lambda number: round(number, 3)), min_size=1, max_size=60)
+
+
+@given(FINITE, FINITE)
+def test_wasserstein_and_kolmogorov_smirnov_equal_scipys_of_values_moved_to_the_centre_of_their_bin(
+    reference: list[float], new: list[float]
+) -> None:
+    profile = profile_of({"x": np.array(reference)})
+    counted = summarise(profile, {"x": np.array(new)})
+    known, drift = profile.columns["x"], compare(profile, counted)["x"]
+    centres = np.array(known.centres)
+    weights = np.array([known.reference.counts, counted.columns["x"].counts])
+    scale = max(1.0, float(np.abs(centres).max()))
+    expected = wasserstein_distance(centres, centres, *weights)
+    assert drift.wasserstein == pytest.approx(expected, abs=1e-9 * scale)
+    moved = [np.repeat(np.arange(len(centres)), side) for side in weights]
+    assert drift.kolmogorov_smirnov == pytest.approx(ks_2samp(*moved).statistic, abs=1e-12)
+
+
+@given(FINITE, FINITE)
+def test_what_binning_costs_keeps_within_its_bounds(reference: list[float], new: list[float]) -> None:
+    profile = profile_of({"x": np.array(reference)})
+    counted = summarise(profile, {"x": np.array(new)})
+    known, drift = profile.columns["x"], compare(profile, counted)["x"]
+    exact = ks_2samp(reference, new).statistic
+    shares = [np.array(side.counts) / side.rows for side in (known.reference, counted.columns["x"])]
+    assert drift.kolmogorov_smirnov <= exact + 1e-12
+    assert exact <= drift.kolmogorov_smirnov + np.minimum(*shares).max() + 1e-12
+    off = 0.0
+    for side in (reference, new):
+        bins = np.searchsorted(np.array(known.edges), np.array(side), side="right")
+        off += float(np.abs(np.array(side) - np.array(known.centres)[bins]).mean())
+    assert abs(drift.wasserstein - wasserstein_distance(reference, new)) <= off + 1e-6
+
+
+def test_a_shift_of_a_column_is_its_wasserstein_distance() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=50_000)
+    drift = column(values, values + 0.3)
+    assert drift.wasserstein == pytest.approx(0.3, abs=0.06)
+    assert drift.kolmogorov_smirnov == pytest.approx(ks_2samp(values, values + 0.3).statistic, abs=0.02)
+
+
+def test_psi_of_many_windows_at_once_is_that_of_each() -> None:
+    random = np.random.default_rng(0)
+    reference, windows = random.integers(0, 50, 12), random.integers(0, 3, (40, 12))
+    windows[:, 0] += 1
+    assert psi(reference, windows) == pytest.approx([psi(reference, window) for window in windows])
 
 
 def test_large_samples_have_the_textbook_psi() -> None:
