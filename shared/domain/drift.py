@@ -26,6 +26,8 @@ SMOOTHING = 0.5
 """Rows added to every bin before shares are taken for PSI (the Jeffreys prior of a multinomial)."""
 FALSE_ALARMS = 0.001
 """How often PSI exceeds :attr:`ColumnDrift.psi_noise` in a column that did not change."""
+CERTAINTY = 1e-5
+"""How often at most a check names any column when none changed: with 720 checks a month, in less than 1 % of months."""
 EXPECTED = 1
 """Rows that a bin is expected to have on either side, to be a bin of its own in the chi-square test."""
 
@@ -210,19 +212,31 @@ def compare(profile: Profile, summary: Summary) -> dict[str, ColumnDrift]:
 
 
 def drifted(comparison: Mapping[str, ColumnDrift], policy: Drift, rows: int) -> tuple[str, ...]:
-    """Columns whose PSI reaches ``policy.psi`` and is more than noise, the farthest first.
+    """Columns that changed much and for certain, the farthest first.
 
-    ``rows`` are the rows of the new data; below ``policy.min_rows`` of them nothing is said. The noise
-    floor matters for small windows and for columns of many categories, where PSI is large without drift.
+    Much: PSI, the size of the effect, reaches ``policy.psi``. For certain: the chi-square test rejects
+    that nothing changed, by Holm's procedure over all columns (A simple sequentially rejective multiple
+    test procedure, Scandinavian Journal of Statistics 6(2), 1979), so that the probability of naming any
+    unchanged column in a check is at most :data:`CERTAINTY`, however many columns there are and however
+    they hang together. With many rows a small change is certain, too, and is no drift; with few a large PSI is chance.
+
+    ``rows`` are the rows of the new data; below ``policy.min_rows`` of them nothing is said.
     """
     if rows < policy.min_rows:
         return ()
-    found = [
-        (drift.psi, name)
-        for name, drift in comparison.items()
-        if drift.psi >= policy.psi and drift.psi > drift.psi_noise
-    ]
+    certain = _certain({name: drift.p_value for name, drift in comparison.items()})
+    found = [(drift.psi, name) for name, drift in comparison.items() if drift.psi >= policy.psi and name in certain]
     return tuple(name for _, name in sorted(found, key=lambda item: (-item[0], item[1])))
+
+
+def _certain(p_values: Mapping[str, float]) -> set[str]:
+    """Names that Holm's procedure rejects: each p-value against the level shared by it and all larger ones."""
+    certain: set[str] = set()
+    for name, p_value in sorted(p_values.items(), key=lambda item: item[1]):
+        if p_value > CERTAINTY / (len(p_values) - len(certain)):
+            break
+        certain.add(name)
+    return certain
 
 
 def sustained(recent: Sequence[bool], k: int, n: int) -> bool:

@@ -148,8 +148,9 @@ class Rollout:
 class Drift:
     """When the prediction log differs from the reference profile.
 
-    Every ``every`` the last ``window`` of the log is compared; a column drifts from ``psi`` on;
-    nothing is said below ``min_rows``. Retraining follows when ``sustained`` ("k of n") checks found
+    Every ``every`` the last ``window`` of the log is compared; a column drifts from ``psi`` on, if a
+    chi-square test, corrected for the number of columns, makes certain that it is no chance; nothing is
+    said below ``min_rows``. Retraining follows when ``sustained`` ("k of n") checks found
     drift, not again within ``cooldown``.
     """
 
