@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -132,17 +133,23 @@ class _Raw:
 
 @dataclass
 class _Version:
-    """What a model version takes. It never changes, so it is found out once."""
+    """What a model version takes. It never changes, so it is found out once.
+
+    ``alike`` is any of its columns if all have the same type and may, or may not, be null.
+    """
 
     route: Route
     signature: tuple[SignatureColumn, ...]
     names: tuple[str, ...] = ()
     required: frozenset[str] = frozenset()
+    alike: SignatureColumn | None = None
     raw: _Raw | None = None
 
     def __post_init__(self) -> None:
         self.names = tuple(column.name for column in self.signature)
         self.required = frozenset(column.name for column in self.signature if column.required)
+        if len({(column.type, column.required) for column in self.signature}) == 1:
+            self.alike = self.signature[0]
 
 
 _versions: WeakKeyDictionary[ModelRegistry, dict[tuple[str, str], _Version]] = WeakKeyDictionary()
@@ -237,6 +244,9 @@ def _rows(loop: Loop, folder: PipelineFolder, version: _Version, payload: Any) -
     """The columns and rows that the model takes, valid by its signature."""
     table = _table(payload, version)
     if table.names is None:
+        alike = version.alike
+        if alike and table.rows and _fits(alike.type, alike.required, list(chain.from_iterable(table.rows))):
+            return version.names, table.rows
         columns = [table.column(i) for i in range(len(version.names))]
         return version.names, _valid(version.signature, columns, table.rows)
     if not version.signature:
@@ -363,10 +373,16 @@ def _list_table(form: str, rows: list[Any], names: tuple[str, ...] | None, width
         elif len(row) != width:
             faults.add(row=i, problem=f"has {len(row)} values instead of {width}")
     faults.check()
-    columns = list(zip(*rows, strict=True))
     if names is None:
-        return _Table(len(rows), None, columns.__getitem__, rows)
-    return _Table(len(rows), names, dict(zip(names, columns, strict=True)).__getitem__)
+        # By columns only if they are asked for: many rows of one type are taken as they are.
+        columns: list[Sequence[Any]] = []
+
+        def column(number: int) -> Sequence[Any]:
+            columns.extend(() if columns else zip(*rows, strict=True))
+            return columns[number]
+
+        return _Table(len(rows), None, column, rows)
+    return _Table(len(rows), names, dict(zip(names, zip(*rows, strict=True), strict=True)).__getitem__)
 
 
 def _record_table(form: str, rows: list[Any]) -> _Table:

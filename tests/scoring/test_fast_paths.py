@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shared import fast_json, scoring
 from shared.errors import InvalidRequest
+from shared.ports.endpoint_service import Route
 from shared.ports.model_registry import SignatureColumn
 
 VALUES = st.one_of(
@@ -104,3 +105,16 @@ def test_json_has_whatever_the_log_may_hold() -> None:
     for part in ({"at": record["at"]}, {"d": Decimal("1.5")}):
         assert json.loads(fast_json.dumps(part, default=text)) == json.loads(json.dumps(part, default=text))
     assert fast_json.dumps([math.nan, math.inf]) == b"[null,null]"
+
+
+@given(
+    st.lists(st.lists(st.one_of(st.floats(-9, 9), st.integers(-9, 9), VALUES), min_size=2, max_size=2), min_size=1),
+    st.booleans(),
+)
+def test_rows_of_one_type_are_taken_as_they_are_or_looked_at_by_columns(rows: list[list[Any]], required: bool) -> None:
+    signature = tuple(SignatureColumn(name, "double", required) for name in ("a", "b"))
+    version = scoring._Version(Route("v1", "m", "1", 100), signature)
+    assert version.alike
+    loop: Any = None
+    by_position = outcome(lambda: scoring._rows(loop, loop, version, {"data": rows})[1])
+    assert by_position == outcome(lambda: scoring._valid(signature, list(zip(*rows, strict=True))))
