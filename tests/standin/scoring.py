@@ -23,7 +23,9 @@ for line in sys.stdin:
     try:
         if asked["do"] == "load":
             os.environ["AZUREML_MODEL_DIR"] = asked["model"]
-            sys.path[:] = [asked["code"], *path]
+            sys.path[:] = path
+            for name in [name for name in sys.modules if name.partition(".")[0] == "shared"]:
+                del sys.modules[name]
             spec = importlib.util.spec_from_file_location("entry_" + str(len(loaded)), asked["script"])
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)

@@ -72,7 +72,7 @@ def test_a_deployment_is_of_its_size_with_the_models_own_environment_and_our_sco
     made = azure.endpoints.all["churn"].deployments["version-7"]
     assert made.model == ("churn", "7")
     assert (made.properties["instanceType"], made.sku["capacity"]) == ("Standard_F4s_v2", 3)
-    assert made.properties["codeConfiguration"]["scoringScript"] == "shared/jobs/serve.py"
+    assert made.properties["codeConfiguration"]["scoringScript"] == "score.py"
     identifier = azure.ml.asset(made.properties["environmentId"], "environments")
     assert identifier
     conda = azure.ml.assets["environments", *identifier]["condaFile"]

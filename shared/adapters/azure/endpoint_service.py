@@ -40,6 +40,7 @@ REQUEST_MS, CONCURRENT = 90_000, 4
 SERVING = ("azureml-inference-server-http", "pandas")
 """What a deployment needs beside the requirements that its model was saved with."""
 SERVING_COMPILED = (*SERVING, "onnxruntime")
+SCRIPT = "score.py"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 _VERSION = re.compile(r"/models/([^/]+)/versions/([^/]+)$|^azureml:([^:/]+):([^:/]+)$")
@@ -305,12 +306,13 @@ class AzureEndpoints:
             (folder / GRAPH).write_bytes(self._lake.read(graph))
         environment = environment_of(self._workspace, model, version, SERVING_COMPILED if compiled else SERVING)
         shutil.copytree(ROOT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copy(ROOT / "shared" / "jobs" / SCRIPT, folder / SCRIPT)
         with translated(f"describe deployment {deployment} of endpoint {endpoint}"):
             return ManagedOnlineDeployment(
                 name=_azure_name(deployment),
                 endpoint_name=endpoint,
                 model=f"azureml:{model}:{version}",
-                code_configuration=CodeConfiguration(code=str(folder), scoring_script="shared/jobs/serve.py"),
+                code_configuration=CodeConfiguration(code=str(folder), scoring_script=SCRIPT),
                 environment=Environment(image=Training().image, conda_file=environment),
                 instance_type=sizing.instance_type,
                 instance_count=sizing.instance_count,
