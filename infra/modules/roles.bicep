@@ -37,7 +37,7 @@ var onAppAccount = [
 ]
 var onLakeContainer = [
   { to: appPrincipal, role: 'Storage Blob Data Contributor', call: 'Lake: write, read, list; Spark batches run as the app.' }
-  { to: jobsPrincipal, role: 'Storage Blob Data Reader', call: 'Training and evaluation jobs read their uri_folder inputs.' }
+  { to: jobsPrincipal, role: 'Storage Blob Data Contributor', call: 'Jobs read uri_folder inputs; batch scoring writes its output and progress.' }
   { to: synapsePrincipal, role: 'Storage Blob Data Contributor', call: 'Synapse pipelines copy rows in and scores out.' }
 ]
 var onSynapseContainer = [

@@ -53,7 +53,7 @@ GRANTS = (
     Grant("app", "AzureML Data Scientist", "ml workspace", "Jobs, models, endpoints, deployments, scoring."),
     Grant("app", "EventGrid Data Sender", "event topic", "What Landfall publishes."),
     Grant("app", "Monitoring Metrics Publisher", "insights", "Traces and logs."),
-    Grant("jobs", "Storage Blob Data Reader", "lake", "Training and evaluation read their inputs."),
+    Grant("jobs", "Storage Blob Data Contributor", "lake", "Jobs read inputs; batch scoring writes its output."),
     Grant("jobs", "Storage Blob Data Contributor", "ml storage", "Jobs write their outputs."),
     Grant("jobs", "AcrPull", "registry", "Cluster nodes pull the image of a job."),
     Grant("synapse", "Storage Blob Data Contributor", "lake", "Synapse pipelines copy rows in and scores out."),

@@ -58,7 +58,7 @@ ROLES = {
     Grant("app", "EventGrid Data Sender", "topic"): "shared.adapters.azure.event_publisher:EventGridTopic.publish",
     Grant("app", "Monitoring Metrics Publisher", "traces"): "shared.adapters.azure.traces:provider",
     Grant("app", "Synapse Compute Operator", "synapse"): "shared.ports.feature_engine:FeatureEngine.submit",
-    Grant("jobs", "Storage Blob Data Reader", LAKE): "shared.ports.training_service:CommandJob.inputs",
+    Grant("jobs", "Storage Blob Data Contributor", LAKE): "shared.jobs.score_lake:main",
     Grant("jobs", "Storage Blob Data Contributor", "mlStore"): "shared.adapters.azure.job_files:output_uri",
     Grant("jobs", "AcrPull", "images"): "nodes of the cluster pull a job's image",
     Grant("jobs", "AcrPush", "images"): "isolated: nodes of the cluster build images",
