@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.domain.ledger import Claim
+from shared.domain.redaction import without_secrets
 from shared.domain.signals import Signal
 from shared.errors import AlreadyExists, Conflict
 from shared.loop import Loop
@@ -53,7 +54,7 @@ def settle(loop: Loop, claim: Claim, status: str, reason: str) -> None:
     def change(present: Claim | None) -> Claim:
         if present is None or present.owner != claim.owner:
             return present or claim
-        return replace(present, status=status, reason=reason[:2000])
+        return replace(present, status=status, reason=without_secrets(reason)[:2000])
 
     loop.ports.ledger.update(Claim, claim.signal, "claim", change)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.ledger import Decision, PipelineState, Run, Step
+from shared.domain.redaction import without_secrets
 from shared.domain.spending import added, spending
 from shared.errors import AlreadyExists, Missing
 from shared.loop import Loop
@@ -44,7 +45,7 @@ def decide(loop: Loop, outcome: Outcome, *, at: datetime, signal: str = "", by: 
         at=at,
         what=outcome.what,
         outcome=outcome.outcome,
-        reason=outcome.reason,
+        reason=without_secrets(outcome.reason),
         signal=signal,
         subjects=outcome.subjects,
         by=by,
@@ -181,6 +182,7 @@ def _change(loop: Loop, run: Run, wanted: Callable[[Run], Run]) -> Run:
         if present is None:
             raise Missing(f"no run {run.id} of pipeline {run.pipeline} in the ledger")
         changed = present if present.ended else wanted(present)
+        changed = replace(changed, reason=without_secrets(changed.reason))
         if changed == present:
             return present
         now = loop.ports.clock.now()

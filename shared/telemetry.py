@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, get_origin,
 
 from shared.domain import signals
 from shared.domain.ledger import Run
+from shared.domain.redaction import without_secrets
 from shared.errors import Rejected
 from shared.ports import Ports
 from shared.ports.clock import Clock
@@ -34,7 +34,6 @@ LONGEST = 300
 _log = logging.getLogger("landfall.signals")
 _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
 _tracer: Tracer | None = None
-_SECRET = re.compile(r"(?i)\b((?:sig|code|accountkey|sharedaccesskey|password|token)=|bearer )[^\s&;,'\"]+")
 
 P = ParamSpec("P")
 
@@ -193,4 +192,4 @@ def _about(given: dict[str, Any]) -> dict[str, str]:
 
 
 def _shown(text: str) -> str:
-    return _SECRET.sub(r"\1…", text)[:LONGEST]
+    return without_secrets(text)[:LONGEST]

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared.domain.pipelines import Rollout
+from shared.domain.redaction import without_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """``state``: creating, ready, failed, updating or deleting; ``reason`` tells why it failed."""
+    """``state``: creating, ready, failed, updating or deleting; ``reason`` tells why it failed, without secrets."""
 
     name: str
     model: str
     version: str
     state: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", without_secrets(self.reason))
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.domain.redaction import without_secrets
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
     """``state``: queued, running, completed, failed or cancelled.
 
     ``reason`` says in a sentence why it failed; ``log_tail`` holds the last lines that it printed.
+    Both are shown and kept, so secrets are taken out of them, whoever printed those.
     """
 
     name: str
     state: str
     reason: str = ""
     log_tail: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", without_secrets(self.reason))
+        object.__setattr__(self, "log_tail", tuple(map(without_secrets, self.log_tail)))
 
     @property
     def ended(self) -> bool:

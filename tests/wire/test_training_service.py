@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -225,6 +226,33 @@ def test_the_state_is_known_when_run_history_is_not(
     status = service.status(job.name)
     assert status is not None and status.state == "failed"
     assert "run history could not be read" in status.reason
+
+
+def test_a_log_that_cannot_be_read_hides_neither_the_reason_nor_shows_its_signed_address(
+    azure: StandIn, service: AzureTrainingService, job: CommandJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    service.submit(job)
+    azure.ml.move(job.name, "Failed", error="the node ran out of memory", log="epoch 1\n")
+    assert service.status(job.name) is not None
+    for fault, lack in (({"status": 403}, "the service answered 403"), ({"reset": True}, "no answer came")):
+        azure.faults.add("HEAD .*std_log.txt", **fault)
+        status = service.status(job.name)
+        assert status is not None and status.state == "failed"
+        assert status.reason.startswith("the node ran out of memory (its log could not be read, ")
+        assert lack in status.reason and "sig=" not in status.reason and "https:" not in status.reason
+    assert "std_log.txt" not in caplog.text
+
+
+def test_a_secret_that_a_job_printed_is_in_no_reason_and_in_no_line(
+    azure: StandIn, service: AzureTrainingService, job: CommandJob
+) -> None:
+    service.submit(job)
+    line = "cannot read https://landfall.blob.core.windows.net/lake/x?sv=1&sig=abc%2F123&se=2, exit code=1"
+    azure.ml.move(job.name, "Failed", error="it failed", log=f"{line}\n")
+    status = service.status(job.name)
+    assert status is not None and status.log_tail == (line.replace("abc%2F123", "…"),)
+    assert status.reason == f"it failed: {status.log_tail[0]}"
 
 
 def test_an_input_that_is_not_there_is_rejected_before_anything_is_sent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from shared.domain.redaction import without_secrets
 from shared.errors import Conflict, Forbidden, Missing, Rejected, Transient
 
 _PASSING = {408, 423, 425, 429}
@@ -60,4 +61,4 @@ def of_status(doing: str, status: int, said: str) -> Exception:
 def _short(error: Exception) -> str:
     """The first lines of a message; the rest of one is a dump of the answer."""
     lines = [line.strip() for line in str(getattr(error, "message", None) or error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:500]
+    return without_secrets(" ".join(lines[:3]))[:500]

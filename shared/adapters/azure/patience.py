@@ -42,7 +42,7 @@ def options(seconds: float = SECONDS) -> dict[str, Any]:
             response.http_response.location_mode = mode
             return response
 
-    _quiet()
+    quiet()
     retries = {
         "retry_total": ATTEMPTS - 1,
         "retry_backoff_factor": 0.3,
@@ -57,9 +57,12 @@ def options(seconds: float = SECONDS) -> dict[str, Any]:
     }
 
 
-def _quiet() -> None:
-    """Keep what the clients tell of every single request out of a log that does not ask for it."""
-    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity"):
+def quiet() -> None:
+    """Keep what the clients tell of every single request out of a log that does not ask for it.
+
+    Addresses are among it, and those of job logs are signed.
+    """
+    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx", "httpcore"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)

@@ -178,10 +178,17 @@ class AzureTrainingService:
             error = details.get("error") or {}
             reason = str((error.get("error") or error).get("message") or "")
             logs = details.get("logFiles") or {}
-            log = next((url for path, url in logs.items() if path.endswith("std_log.txt")), None)
-            return reason, self._tail(log) if log else ()
         except (httpx.HTTPError, LandfallError) as problem:
             return f"run history could not be read ({problem})", ()
+        log = next((url for path, url in logs.items() if path.endswith("std_log.txt")), None)
+        try:
+            return reason, self._tail(log) if log else ()
+        except httpx.HTTPStatusError as problem:
+            lack = f"the service answered {problem.response.status_code}"
+        except httpx.HTTPError as problem:
+            # Its text may have the address, and that is signed.
+            lack = f"no answer came: {type(problem).__name__}"
+        return f"{reason or 'Azure ML gave no reason'} (its log could not be read, {lack})", ()
 
     def _tail(self, address: str) -> tuple[str, ...]:
         """The last lines behind a signed address; only the end of a long log is fetched."""

@@ -8,6 +8,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from shared.adapters.azure import patience
 from shared.adapters.azure.failures import translated
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Workspace:
         """For what the SDK does badly or not at all; keeps its connections open."""
         import httpx
 
+        patience.quiet()
         return httpx.Client(timeout=self._seconds)
 
     @cached_property
