@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from shared.catalog import Catalog, PipelineFolder
+from shared.domain.pipelines import Pipeline
 from shared.errors import Fault, Missing
-from shared.typed_yaml import nearest
+from shared.typed_yaml import Faults, nearest, read
 
 
 def check(root: Path, names: Sequence[str] = ()) -> list[Fault]:
@@ -44,6 +45,26 @@ def check_for_spark(root: Path, names: Sequence[str] = ()) -> list[Fault]:
     ]
 
 
+def check_for_events(root: Path, names: Sequence[str] = ()) -> list[Fault]:
+    """The landing paths of valid pipelines of which no storage event tells on Azure: runs would never begin there.
+
+    A laptop watches its whole lake, so there they are no faults. Raises like :func:`check`.
+    """
+    from landfall.setup.subscription import LANDING
+
+    catalog = Catalog(root)
+    wanted = _wanted(catalog, names)
+    return [
+        Fault(
+            _in(folder, f"pipeline.yaml:{_line_of(folder, 'landing.path')} landing.path"),
+            f"{folder.pipeline.landing.path} is outside {LANDING}, of which alone Azure's event subscription tells",
+            f"Let data land below it, for example in {LANDING}{folder.pipeline.name}.",
+        )
+        for folder in catalog.all()
+        if folder.pipeline.name in wanted and not f"{folder.pipeline.landing.path}/".startswith(LANDING)
+    ]
+
+
 def report(faults: Sequence[Fault], checked: Sequence[str]) -> str:
     """The faults for people: what, and below it the cure; one line when there are none."""
     if not faults:
@@ -63,6 +84,12 @@ def _wanted(catalog: Catalog, names: Sequence[str]) -> list[str]:
 
 def _in(folder: PipelineFolder, where: str) -> str:
     return f"{folder.folder.parent.name}/{folder.folder.name}/{where}"
+
+
+def _line_of(folder: PipelineFolder, field: str) -> int:
+    read_again = Faults("pipeline.yaml")
+    read((folder.folder / "pipeline.yaml").read_text(encoding="utf-8-sig"), Pipeline, read_again)
+    return read_again.lines.get(field, 1)
 
 
 def _script_faults(folder: PipelineFolder) -> list[Fault]:

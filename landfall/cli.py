@@ -304,7 +304,7 @@ def check(
 ) -> None:
     """Everything that can be known of pipelines without running them; with --spark, that both engines agree."""
     from landfall.check import check as check_pipelines
-    from landfall.check import check_for_spark, report
+    from landfall.check import check_for_events, check_for_spark, report
     from shared import settings
     from shared.catalog import Catalog
 
@@ -313,17 +313,20 @@ def check(
     names = pipelines or Catalog(root).names()
     if data and (not spark or len(names) != 1):
         raise typer.BadParameter("--data is for --spark and one pipeline")
-    faults, only_on_azure = check_pipelines(root, names), check_for_spark(root, names)
+    faults, for_spark, for_events = (
+        found(root, names) for found in (check_pipelines, check_for_spark, check_for_events)
+    )
+    only_on_azure = for_events if spark else for_spark + for_events
     said: list[str] = []
     if spark:
         from landfall.two_engines import compare_all
 
-        faults, compared = compare_all(root, names, data, faults, only_on_azure)
+        faults, compared = compare_all(root, names, data, faults, for_spark)
         said += compared
-    elif loaded.backend == "azure":
+    if loaded.backend == "azure":
         faults += only_on_azure
     elif only_on_azure:
-        said += ["On Azure, where Spark prepares features, this would be refused, too:"]
+        said += ["On Azure, where Spark prepares features and events tell what landed, this would be refused, too:"]
         said += [f"  {fault}" for fault in only_on_azure]
     if as_json:
         _print([{"where": f.where, "what": f.what, "cure": f.cure} for f in faults])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from landfall.check import check, report
+from landfall.check import check, check_for_events, report
+from landfall.cli import app
 from shared.errors import Missing
 
 YAML = "name: {}\nlanding: {{path: landing/{}}}\nfeatures: {{key: k, label: y}}\n"
@@ -62,3 +64,26 @@ def test_the_catalogs_faults_come_too(root: Path) -> None:
 def test_an_unknown_name_is_missing(root: Path) -> None:
     with pytest.raises(Missing, match=r"Did you mean good\?"):
         check(root, ["goot"])
+
+
+def test_a_folder_of_which_no_event_tells_on_azure_is_a_fault_there_and_a_note_on_a_laptop(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml = YAML.format("bad", "bad").replace("landing/bad", "incoming/bad")
+    (root / "bad" / "pipeline.yaml").write_text(yaml)
+    monkeypatch.setenv("LANDFALL_PIPELINES", str(root))
+    assert check(root) == [] and check_for_events(root, ["good"]) == []
+    (fault,) = check_for_events(root)
+    assert fault.where == "pipelines/bad/pipeline.yaml:2 landing.path"
+    assert "incoming/bad is outside landing/" in fault.what
+
+    on_laptop = CliRunner().invoke(app, ["check"])
+    assert on_laptop.exit_code == 0 and str(fault) in on_laptop.stdout
+
+    for name in ("SUBSCRIPTION", "RESOURCE_GROUP", "WORKSPACE", "SYNAPSE", "SPARK_POOL", "LAKE_ACCOUNT"):
+        monkeypatch.setenv(f"LANDFALL_{name}", "landfall")
+    for name in ("LANDFALL_EVENTS_TOPIC", "AzureWebJobsStorage__accountName"):
+        monkeypatch.setenv(name, "https://landfall")
+    monkeypatch.setenv("LANDFALL_BACKEND", "azure")
+    on_azure = CliRunner().invoke(app, ["check"])
+    assert on_azure.exit_code == 1 and fault.what in on_azure.stdout
