@@ -153,11 +153,16 @@ def forget(loop: Loop, batch: Batch) -> None:
 
 
 def remember(loop: Loop, batch: Batch, file: LandedFile) -> None:
-    """This version of the file is in ``batch``: it joins no other. What is known of a newer one stays."""
+    """This version of the file is in ``batch``: it joins no other. What is known stays when the lake has just that."""
     landed = Landed(pipeline=batch.pipeline, path=file.path, file_etag=file.etag, batch=batch.id, at=file.at)
-    loop.ports.ledger.update(
-        Landed, landed.pipeline, landed.key, lambda known: known if known and known.at > landed.at else landed
-    )
+
+    def change(known: Landed | None) -> Landed:
+        if known is None or known.file_etag == landed.file_etag:
+            return landed
+        present = loop.ports.lake.stat(file.path)
+        return known if present and present.etag == known.file_etag else landed
+
+    loop.ports.ledger.update(Landed, landed.pipeline, landed.key, change)
 
 
 def _overwrite(loop: Loop, entry: Entry) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.domain.signals import DataLanded, ReconcileDue
+from shared.reactions import data_landed
 from tests.reactions.world import PIPELINE, World
 
 QUIET = timedelta(seconds=35)
@@ -152,6 +153,31 @@ def test_too_few_rows_are_taken_when_max_wait_is_over(tmp_path: Path) -> None:
     world.land("landing/churn/a.csv")
     world.drain(timedelta(hours=1))
     assert world.state.champion == "1"
+
+
+def test_a_file_written_again_after_the_clock_went_back_is_one_batch_however_often_reconcile_looks(
+    world: World,
+) -> None:
+    world.to_champion()
+    world.clock.at -= timedelta(hours=6)
+    world.land("landing/churn/a.csv", b"new")
+    world.drain(timedelta(minutes=20))
+    for _ in range(3):
+        world.queue.send(ReconcileDue(slot=world.clock.at))
+        world.drain(timedelta(minutes=5))
+    assert [batch.id for batch in world.batches] == ["b000001", "b000002"]
+
+
+def test_an_older_version_that_is_remembered_late_does_not_hide_the_one_that_the_lake_has(world: World) -> None:
+    world.land("landing/churn/a.csv", b"old")
+    world.drain(QUIET)
+    late = world.batches[0].files[0]
+    world.land("landing/churn/a.csv", b"newer")
+    world.drain(QUIET)
+    data_landed.remember(world.loop, world.batches[0], late)
+    world.queue.send(ReconcileDue(slot=world.clock.at))
+    world.drain(QUIET)
+    assert len(world.batches) == 2
 
 
 def test_nothing_landed_for_too_long_raises_one_alarm(world: World) -> None:
