@@ -10,16 +10,17 @@ import tomllib
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from shared.adapters.azure import batch_deployments, batch_pipeline
+from shared.adapters.azure import batch_deployments, batch_pipeline, pipeline_runs
 from shared.adapters.azure.batch_deployments import batch_endpoint
 from shared.adapters.azure.batch_service import SynapseBatchService
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.lake import BlobLake
+from shared.adapters.azure.pipeline_runs import PipelineRuns
 from shared.adapters.azure.workspace import Workspace
 from shared.domain.pipelines import NAME as PIPELINE_NAME
 from shared.errors import Missing, Refused, Rejected, Transient
@@ -420,3 +421,14 @@ def test_an_endpoint_that_cannot_be_made_is_refused(scoring: Scoring, monkeypatc
     with pytest.raises(Refused, match="could not be created"):
         scoring.service().submit(JOB)
     fail.join()
+
+
+def test_a_list_of_runs_that_does_not_end_is_given_back_to_the_queue(
+    scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_runs, "LOOKING", 0)
+    for number in range(5):
+        scoring.service().submit(replace(JOB, name=f"{JOB.name}-{number}"))
+    runs = PipelineRuns(SYNAPSE, scoring.credential, seconds=1)
+    with pytest.raises(Transient, match=r"did not end in 0 s \(2 runs\)"):
+        runs.find(batch_pipeline.PIPELINE, JOB.name, datetime.now(UTC))

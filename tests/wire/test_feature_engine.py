@@ -153,7 +153,7 @@ def test_a_batch_that_shows_up_late_is_not_sent_again(
     with pytest.raises(Transient):
         engine.submit(job)
     assert look(engine, job).state == "queued"
-    with pytest.raises(Transient, match="may still show up"):
+    with pytest.raises(Transient, match="may still turn up"):
         engines.new().submit(job)
     monkeypatch.setattr(azure.synapse, "listed", lambda found: found)
     engines.new().submit(job)
@@ -166,7 +166,7 @@ def test_an_app_that_died_while_it_submitted_leaves_one_batch(
     azure: StandIn, engines: Engines, job: FeaturesJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = engines.new()
-    monkeypatch.setattr(dying, "_enter", lambda *given: (_ for _ in ()).throw(SystemExit("died")))
+    monkeypatch.setattr(dying._attempts, "_enter", lambda *given: (_ for _ in ()).throw(SystemExit("died")))
     with pytest.raises(SystemExit):
         dying.submit(job)
     assert look(engines.new(), job).state == "queued"
@@ -180,8 +180,8 @@ def test_two_instances_that_submit_at_once_make_one_batch(
     first, second = engines.new(), engines.new()
     create = second._create
 
-    def after_the_other(*given: Any) -> int:
-        with pytest.raises(Transient, match=r"somebody else|may still show up"):
+    def after_the_other(*given: Any) -> str:
+        with pytest.raises(Transient, match=r"somebody else|may still turn up"):
             first.submit(job)
         return create(*given)
 
@@ -234,14 +234,24 @@ def test_who_is_told_to_wait_long_gives_the_signal_back_and_sends_again_at_once_
     assert len(batches(azure, job)) == 1
 
 
-def test_nothing_is_sent_while_it_is_not_known_whether_the_batch_exists(
+def test_a_first_batch_is_sent_without_a_look_at_all_that_the_pool_ever_ran(
     azure: StandIn, engine: SynapseFeatureEngine, job: FeaturesJob
 ) -> None:
-    before = len(azure.made(CREATE))
+    before = len(azure.made(LIST))
+    engine.submit(job)
+    assert len(azure.made(LIST)) == before and len(batches(azure, job)) == 1
+
+
+def test_nothing_is_sent_again_while_it_is_not_known_whether_the_batch_exists(
+    azure: StandIn, engines: Engines, job: FeaturesJob
+) -> None:
+    azure.faults.add(CREATE, after=True, reset=True)
     azure.faults.add(LIST, status=503, times=99)
-    with pytest.raises(Transient):
-        engine.submit(job)
-    assert len(azure.made(CREATE)) == before
+    before = len(azure.made(CREATE))
+    for _ in range(2):
+        with pytest.raises(Transient):
+            engines.new(grace=0).submit(job)
+    assert len(azure.made(CREATE)) == before + 1
 
 
 def test_a_look_up_that_fails_for_a_moment_is_repeated(

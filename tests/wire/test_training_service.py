@@ -296,3 +296,15 @@ def test_an_output_of_a_job_is_read_with_the_apps_identity(
     azure.ml.move(job.name, "Completed")
     assert service.read_output(job.name, "out", "a.json") == b"{}"
     assert "https://storage.azure.com" in azure.identity.asked
+
+
+def test_a_store_that_is_busy_for_a_moment_is_asked_again_long_before_the_message_comes_back(
+    azure: StandIn, service: AzureTrainingService, job: CommandJob
+) -> None:
+    service.submit(replace(job, outputs={"out": "uri_folder"}))
+    azure.blobs.write("azureml", f"azureml/{job.name}/out/a.json", b"{}")
+    azure.ml.move(job.name, "Completed")
+    azure.faults.add(r"GET .*/out/a\.json", status=503)
+    start = time.monotonic()
+    assert service.read_output(job.name, "out", "a.json") == b"{}"
+    assert time.monotonic() - start < 10

@@ -7,15 +7,15 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.azure import spark_code
+from shared.adapters.azure.attempts import GRACE, Attempt, Attempts
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import careful_retries
-from shared.domain.records import from_record, to_record
+from shared.domain.records import to_record
 from shared.errors import AlreadyExists, Conflict, Missing, Rejected, Transient
 from shared.ports.feature_engine import FeaturesJob
 from shared.ports.jobs import JobStatus
@@ -35,11 +35,6 @@ STATES = {
     "killed": "cancelled",
 }
 """Livy's states of a batch as ours; one that is new to us counts as running."""
-GRACE = timedelta(seconds=45)
-"""A batch whose creation was not answered is in the list of its pool after this time, or was never made.
-
-Longer than a creation may take to be answered, and shorter than the queue goes on trying a message.
-"""
 LOOKING = 60.0
 """Seconds in which the list of a pool has to be read to its end."""
 PAGE = 20
@@ -54,25 +49,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _PASSING_LACK = re.compile("AVAILABLE_[A-Z_]*CAPACITY_EXCEEDED")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Attempt:
-    """One creation of a batch: entered before it is sent, and completed by its answer.
-
-    ``refused`` is why there is no batch; with neither that nor ``batch`` nobody knows.
-    """
-
-    at: datetime
-    batch: int | None = None
-    refused: str = ""
-
-
 class SynapseFeatureEngine:
     """The FeatureEngine port on the Spark pool ``pool`` of the Synapse workspace ``workspace``.
 
     Synapse takes any number of batches of one name. So who creates one enters that in the lake first, in a file
-    that only one can make, and what became of it behind it. When no answer came, the pool's list is searched for
-    the name, and a second batch is sent only after :data:`GRACE` without it. That two ran all the same would change
-    nothing: the job leaves alone what is there.
+    that only one can make, and what became of it behind it. When no answer came, and only then, the pool's list is
+    searched for the name, and a second batch is sent only after :data:`GRACE` without it. That two ran all the same
+    would change nothing: the job leaves alone what is there.
 
     ``spark/jobs/<name>/`` of the lake has ``spec.json``, ``attempt-<n>.json`` and, when the script failed,
     ``failure.json``; ``spark/code/`` the code. Spark opens the lake as who created the batch: this app's identity.
@@ -93,6 +76,7 @@ class SynapseFeatureEngine:
         self._credential = credential
         self._seconds = seconds
         self._grace = grace
+        self._attempts = Attempts(lake, grace)
         self._rows = RawRows()
 
     def submit(self, job: FeaturesJob) -> None:
@@ -103,36 +87,17 @@ class SynapseFeatureEngine:
         """
         if not _NAME.fullmatch(job.name):
             raise Rejected(f"{job.name!r} cannot name a Spark batch: use up to 255 letters, digits, ., - and _")
-        number, last = self._last_attempt(job.name)
-        if last is not None and last.batch is not None:
+        folder = _folder(job.name)
+        last = self._attempts.last(folder)
+        if last is not None and last.made:
             return
-        spec = self._put_spec(job)
-        listed = self._listed(job.name)
-        if listed is not None:
-            self._enter(job.name, max(number, 1), _Attempt(at=datetime.now(UTC), batch=listed.id))
-            return
-        if last is not None and not last.refused and datetime.now(UTC) - last.at < self._grace:
-            raise Transient(
-                f"Spark batch {job.name} was sent at {last.at:%H:%M:%S} and not answered; it may still show up in the"
-                f" list of pool {self._pool}, so it is sent again only {self._grace.total_seconds():g} s later"
-            )
-        code = spark_code.stored(self._lake)
-        number, attempt = number + 1, _Attempt(at=datetime.now(UTC))
-        try:
-            self._lake.write(_attempt(job.name, number), _json(attempt), overwrite=False)
-        except AlreadyExists as error:
-            raise Transient(f"Spark batch {job.name} is being submitted by somebody else at this moment") from error
-        try:
-            batch = self._create(job, spec, code)
-        except (Transient, Rejected) as error:
-            if _had_no_effect(error):
-                self._enter(job.name, number, replace(attempt, refused=str(error)))
-                raise
+        spec, code = self._put_spec(job), spark_code.stored(self._lake)
+
+        def find(since: datetime) -> str | None:
             listed = self._listed(job.name)
-            if listed is None:
-                raise Transient(str(error)) from error
-            batch = listed.id
-        self._enter(job.name, number, replace(attempt, batch=batch))
+            return None if listed is None else str(listed.id)
+
+        self._attempts.once(folder, f"Spark batch {job.name}", find, lambda: self._create(job, spec, code))
 
     def status(self, name: str) -> JobStatus | None:
         """See :meth:`FeatureEngine.status`; the reason is what the script said, else what Synapse says.
@@ -141,10 +106,10 @@ class SynapseFeatureEngine:
         """
         if not _NAME.fullmatch(name):
             return None
-        _, last = self._last_attempt(name)
+        last = self._attempts.last(_folder(name))
         if last is None or last.refused:
             return None
-        batch = self._listed(name) if last.batch is None else self._get(last.batch)
+        batch = self._get(int(last.made)) if last.made else self._listed(name)
         if batch is None:
             return self._from_the_lake(name, last)
         state = STATES.get(str(batch.state or "").lower(), "running")
@@ -180,17 +145,6 @@ class SynapseFeatureEngine:
             self._lake.write(path, _json(spec), overwrite=False)
         return path
 
-    def _last_attempt(self, name: str) -> tuple[int, _Attempt | None]:
-        number, last = 0, None
-        while self._lake.stat(_attempt(name, number + 1)) is not None:
-            number += 1
-        if number:
-            last = from_record(_Attempt, json.loads(self._lake.read(_attempt(name, number))))
-        return number, last
-
-    def _enter(self, name: str, number: int, attempt: _Attempt) -> None:
-        self._lake.write(_attempt(name, number), _json(attempt))
-
     def _has_manifest(self, name: str) -> bool:
         spec = json.loads(self._lake.read(f"{_folder(name)}/spec.json"))
         return self._lake.stat(f"{spec['job']['output']}/manifest.json") is not None
@@ -201,21 +155,21 @@ class SynapseFeatureEngine:
         except Missing:
             return ""
 
-    def _from_the_lake(self, name: str, attempt: _Attempt) -> JobStatus | None:
+    def _from_the_lake(self, name: str, attempt: Attempt) -> JobStatus | None:
         """The state of a job whose batch is in no list."""
         if self._has_manifest(name):
             return JobStatus(name=name, state="completed")
         if reason := self._failure(name):
             return JobStatus(name=name, state="failed", reason=reason)
-        if attempt.batch is not None:
-            reason = f"pool {self._pool} does not know Spark batch {attempt.batch} any more, and it left no manifest"
+        if attempt.made:
+            reason = f"pool {self._pool} does not know Spark batch {attempt.made} any more, and it left no manifest"
             return JobStatus(name=name, state="failed", reason=reason)
         waiting = datetime.now(UTC) - attempt.at < self._grace
         return JobStatus(name=name, state="queued") if waiting else None
 
     # Synapse
 
-    def _create(self, job: FeaturesJob, spec: str, code: spark_code.SparkCode) -> int:
+    def _create(self, job: FeaturesJob, spec: str, code: spark_code.SparkCode) -> str:
         from azure.synapse.spark.models import SparkBatchJobOptions
 
         options = SparkBatchJobOptions(
@@ -230,7 +184,7 @@ class SynapseFeatureEngine:
             with translated(
                 f"create Spark batch {job.name} in pool {self._pool} of Synapse workspace {self._workspace}"
             ):
-                return int(self._client.spark_batch.create_spark_batch_job(options, detailed=True).id)
+                return str(self._client.spark_batch.create_spark_batch_job(options, detailed=True).id)
         except Missing as error:
             raise self._no_pool(error) from error
         except Conflict as error:
@@ -297,23 +251,8 @@ def _folder(name: str) -> str:
     return f"spark/jobs/{name}"
 
 
-def _attempt(name: str, number: int) -> str:
-    return f"{_folder(name)}/attempt-{number}.json"
-
-
 def _json(value: Any) -> bytes:
     return json.dumps(to_record(value)).encode()
-
-
-def _had_no_effect(error: Exception) -> bool:
-    """Whether the service said that it did nothing: it refused the call, or throttled it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        status = getattr(cause, "status_code", None)
-        if status is not None:
-            return 400 <= int(status) < 500 and int(status) != 408
-        cause = cause.__cause__
-    return False
 
 
 def _tail(batch: SparkBatchJob) -> tuple[str, ...]:

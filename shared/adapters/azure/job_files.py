@@ -6,6 +6,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
+from shared.adapters.azure import patience
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import Workspace
 from shared.errors import Missing, Rejected
@@ -60,5 +61,6 @@ class JobFiles:
                     f"{store.protocol}://{store.account_name}.blob.{store.endpoint}",
                     store.container_name,
                     credential=self._workspace.credential,
+                    **patience.options(),
                 )
             return self._containers[name]

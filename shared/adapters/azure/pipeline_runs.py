@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SKEW = timedelta(minutes=15)
 """How far the clocks of this machine and of Synapse may be apart."""
+LOOKING = 60.0
+"""Seconds in which the list of a pipeline's runs has to be read to its end."""
 NAME = "name"
 """The parameter that says which of our jobs a run is for."""
 
@@ -64,7 +67,10 @@ class PipelineRuns:
             return None
 
     def find(self, pipeline: str, name: str, since: datetime) -> PipelineRun | None:
-        """The first run that was started after ``since`` with our ``name``; None when there is none (yet)."""
+        """The first run that was started after ``since`` with our ``name``; None when there is none (yet).
+
+        Raises Transient when the list of runs does not end in :data:`LOOKING` seconds.
+        """
         found = [
             run
             for run in self._started(pipeline, since)
@@ -81,12 +87,16 @@ class PipelineRuns:
             last_updated_before=datetime.now(UTC) + SKEW,
             filters=[RunQueryFilter(operand="PipelineName", operator="Equals", values=[pipeline])],
         )
+        until, seen = time.monotonic() + LOOKING, 0
         while True:
             with translated(f"list the runs of pipeline {pipeline} of Synapse workspace {self._workspace}"):
                 page = self._client.pipeline_run.query_pipeline_runs_by_workspace(wanted)
             yield from page.value
+            seen += len(page.value)
             if not page.continuation_token:
                 return
+            if time.monotonic() > until:
+                raise Transient(f"the list of runs of pipeline {pipeline} did not end in {LOOKING:g} s ({seen} runs)")
             wanted.continuation_token = page.continuation_token
 
     @cached_property
