@@ -17,7 +17,10 @@ def http_approve(req: func.HttpRequest) -> func.HttpResponse:
     return http_api.operator(
         req,
         lambda name, body, common: ApprovalGiven(
-            pipeline=name, version=str(body.get("version", "")), approved=bool(body.get("approved", True)), **common
+            pipeline=name,
+            version=http_api.text(body, "version"),
+            approved=http_api.truth(body, "approved", default=True),
+            **common,
         ),
         "version",
         "approved",

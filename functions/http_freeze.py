@@ -16,6 +16,8 @@ def http_freeze(req: func.HttpRequest) -> func.HttpResponse:
 
     return http_api.operator(
         req,
-        lambda name, body, common: FreezeRequested(pipeline=name, frozen=bool(body.get("frozen", True)), **common),
+        lambda name, body, common: FreezeRequested(
+            pipeline=name, frozen=http_api.truth(body, "frozen", default=True), **common
+        ),
         "frozen",
     )

@@ -16,6 +16,6 @@ def http_rollback(req: func.HttpRequest) -> func.HttpResponse:
 
     return http_api.operator(
         req,
-        lambda name, body, common: RollbackRequested(pipeline=name, version=str(body.get("version", "")), **common),
+        lambda name, body, common: RollbackRequested(pipeline=name, version=http_api.text(body, "version"), **common),
         "version",
     )

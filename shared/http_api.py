@@ -49,7 +49,7 @@ def answering(work: Callable[[Loop], func.HttpResponse]) -> func.HttpResponse:
 
 
 def operator(
-    request: func.HttpRequest, make: Callable[[str, dict[str, Any], dict[str, str]], Signal], *fields: str
+    request: func.HttpRequest, make: Callable[[str, dict[str, Any], dict[str, Any]], Signal], *fields: str
 ) -> func.HttpResponse:
     """Put what a person asks for on the queue: 202 with the signal's key.
 
@@ -68,15 +68,39 @@ def operator(
             known = ", ".join(sorted({"request", "by", "reason", *fields}))
             raise Rejected(f"unknown field {unknown[0]!r} in the request body; known: {known}")
         common = {
-            "request": str(body.get("request") or request.headers.get("x-request-id") or uuid.uuid4().hex[:12]),
-            "by": str(body.get("by", "")),
-            "reason": str(body.get("reason", "")),
+            "request": text(body, "request") or request.headers.get("x-request-id") or uuid.uuid4().hex[:12],
+            "by": text(body, "by"),
+            "reason": text(body, "reason"),
         }
         signal = make(name, body, common)
         loop.ports.queue.send(signal)
         return answer({"signal": signal.claim_key, "request": common["request"]}, 202)
 
     return answering(work)
+
+
+def text(body: dict[str, Any], field: str) -> str:
+    """A field that holds a text or a whole number, empty when it is not there. Raises Rejected for anything else."""
+    from shared.errors import Rejected
+
+    value = body.get(field, "")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Rejected(f"field {field!r} of the request body must be a text or a whole number, not {_shown(value)}")
+    return str(value)
+
+
+def truth(body: dict[str, Any], field: str, *, default: bool) -> bool:
+    """A field that holds true or false, ``default`` when it is not there. Raises Rejected for anything else."""
+    from shared.errors import Rejected
+
+    value = body.get(field, default)
+    if not isinstance(value, bool):
+        raise Rejected(f"field {field!r} of the request body must be true or false, not {_shown(value)}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:100]
 
 
 def _body(request: func.HttpRequest) -> dict[str, Any]:
