@@ -111,7 +111,7 @@ def _body(request: func.HttpRequest) -> dict[str, Any]:
         return {}
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Rejected(f"the request body is no JSON: {error}") from error
     if not isinstance(body, dict):
         raise Rejected("the request body must be a JSON object")

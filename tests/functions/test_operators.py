@@ -71,3 +71,10 @@ def test_a_version_may_be_a_number(world: World) -> None:
     assert post(http_pin, {"version": 2, "request": 7})[0] == 202
     signal = cast(PinRequested, asked(world))
     assert (signal.version, signal.request) == ("2", "7")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"no json", b"\xff", b"[]"])
+def test_a_body_that_is_no_object_is_refused_however_deep(world: World, body: bytes) -> None:
+    status, answer = post(http_freeze, body)
+    assert (status, answer["error"]["code"]) == (400, "Refused")
+    assert world.sent() == []
