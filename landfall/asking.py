@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import typer
+from rich.markup import escape
 
 from landfall.follow import follow, settled
 from landfall.session import working
 from landfall.show import coloured, console
 from shared.domain.ledger import RolloutState, Run
 from shared.domain.rollout import ENDED
-from shared.domain.signals import Signal
+from shared.domain.signals import OperatorSignal, Signal
 from shared.loop import Loop
 
 
@@ -23,13 +25,15 @@ def ask(signal: Signal, *, run: str | None = None, as_json: bool = False) -> Non
     """
     with working() as (loop, own):
         loop.catalog.get(getattr(signal, "pipeline", ""))
+        if isinstance(signal, OperatorSignal):
+            signal = replace(signal, at=loop.ports.clock.now())
         loop.ports.queue.send(signal)
         claim = settled(loop, signal)
         if claim is None:
             console.print("it is on the queue; nobody has handled it within a minute")
             raise typer.Exit(4)
         if not as_json:
-            console.print(f"{coloured(claim.status)}  {claim.reason}")
+            console.print(f"{coloured(claim.status)}  {escape(claim.reason)}")
         entry = loop.ports.ledger.read(Run, getattr(signal, "pipeline", ""), run) if run else None
         if entry:
             entry = follow(loop, entry, quiet=as_json)

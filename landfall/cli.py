@@ -35,6 +35,8 @@ REFUSED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4
 
 def main() -> None:
     """Run the command line; what is refused is said in one line on stderr, with an exit code that means something."""
+    from rich.markup import escape
+
     from landfall.show import problems
 
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
@@ -42,13 +44,13 @@ def main() -> None:
         app()
     except ConfigurationError as error:
         for fault in error.faults:
-            problems.print(f"[red]{fault.where}[/]: {fault.what}. {fault.cure}")
+            problems.print(f"[red]{escape(fault.where)}[/]: {escape(f'{fault.what}. {fault.cure}')}")
         sys.exit(USAGE)
     except Missing as error:
-        problems.print(f"[red]not found:[/] {error}")
+        problems.print(f"[red]not found:[/] {escape(str(error))}")
         sys.exit(NOT_FOUND)
     except LandfallError as error:
-        problems.print(f"[red]refused:[/] {error}")
+        problems.print(f"[red]refused:[/] {escape(str(error))}")
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         problems.print("stopped; what was begun is in the ledger, landfall up goes on with it")
@@ -97,6 +99,8 @@ def land(
 @app.command()
 def status(as_json: Json = False) -> None:
     """Each pipeline: champion, traffic, last run, drift."""
+    from rich.markup import escape
+
     from landfall.session import open_loop
     from landfall.show import console, problems, status_table
     from shared import status as statuses
@@ -108,7 +112,7 @@ def status(as_json: Json = False) -> None:
     console.print(status_table(found))
     for faults in found["faults"].values():
         for fault in faults:
-            problems.print(f"[red]{fault}[/]")
+            problems.print(f"[red]{escape(str(fault))}[/]")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from rich.markup import escape
 from rich.table import Table
 
 from landfall.follow import follow, run_of_file, settled
@@ -35,6 +36,7 @@ from shared.ports.lake import FileInfo
 PIPELINE = "customer-churn"
 PACE = 240.0
 """Ten minutes of bake time are two and a half seconds."""
+VISITED = 750
 FIRST = 1500
 """Customers of the first landing: few, so that the model of the second is better beyond doubt."""
 MARK = "demo"
@@ -93,7 +95,9 @@ def _second_landing(stage: Stage, rows: list[dict[str, str]]) -> None:
     model = history.run(stage.loop, PIPELINE, run.id)["model"] or {}
     verdict = model.get("verdict") or {"summary": run.reason, "rules": []}
     for rule in verdict["rules"]:
-        console.print(f"  {'[green]yes[/]' if rule['passed'] else '[red]no [/]'}  {rule['name']}: {rule['text']}")
+        console.print(
+            f"  {'[green]yes[/]' if rule['passed'] else '[red]no [/]'}  {rule['name']}: {escape(rule['text'])}"
+        )
     stage.tell("more customers landed", f"run {run.id} {run.status}", verdict["summary"])
 
 
@@ -109,7 +113,7 @@ def _scoring(stage: Stage) -> None:
             f"churn [bold]{prediction}[/] ({leaves:.0%}), answered by {body['deployment']}"
         )
     wrong = _score(stage, {"dataframe_records": [{**records[0], "tenure": "two years"}]})
-    console.print(f"  a tenure of 'two years': {wrong.status_code}, {wrong.json()['error']['message']}")
+    console.print(f"  a tenure of 'two years': {wrong.status_code}, {escape(wrong.json()['error']['message'])}")
     stage.tell("a request with a wrong value", str(wrong.status_code), wrong.json()["error"]["message"])
 
 
@@ -127,7 +131,7 @@ def _drifting(stage: Stage) -> None:
         signal = DriftCheckDue(pipeline=PIPELINE, slot=datetime.now(UTC))
         stage.loop.ports.queue.send(signal)
         claim = settled(stage.loop, signal)
-        console.print(f"  {claim.reason if claim else 'no check was made'}")
+        console.print(f"  {escape(claim.reason) if claim else 'no check was made'}")
     check = max(stage.loop.ports.ledger.list(DriftCheck, PIPELINE), key=lambda found: found.at)
     stage.tell("traffic of one kind of customer", check.status, check.reason)
     run = _drift_run(stage)
@@ -158,7 +162,7 @@ def _noise(stage: Stage) -> None:
         _deliver(stage, event)
         decision = _decision_about(stage, about, since)
         reason = decision.reason if decision else "nothing was decided"
-        console.print(f"  {what}: {coloured(decision.outcome if decision else 'nothing')}, {reason}")
+        console.print(f"  {what}: {coloured(decision.outcome if decision else 'nothing')}, {escape(reason)}")
         stage.tell(what, decision.outcome if decision else "nothing", reason)
     after = len(list(stage.loop.ports.ledger.list(Run, PIPELINE)))
     console.print(f"  runs before {before}, after {after}")
@@ -241,15 +245,14 @@ def _follow(stage: Stage, info: FileInfo) -> Run:
 
 @contextmanager
 def _visitors(stage: Stage) -> Iterator[None]:
-    """Somebody asks the endpoint all the time, as in life."""
+    """Somebody asks the endpoint meanwhile, as in life, but not more on a slow machine: drift would drown in it."""
     stop = threading.Event()
 
     def ask() -> None:
-        turn = 0
-        while not stop.wait(0.1):
-            records = [_raw(row) for row in stage.rows[turn : turn + 5]]
-            turn = (turn + 5) % (len(stage.rows) - 5)
-            _score(stage, {"dataframe_records": records})
+        for first in range(0, VISITED, 5):
+            if stop.wait(0.1):
+                return
+            _score(stage, {"dataframe_records": [_raw(row) for row in stage.rows[first : first + 5]]})
 
     visitor = threading.Thread(target=ask, name="visitors")
     visitor.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich.markup import escape
+
 from landfall.session import open_loop, working
 from landfall.show import console, when
 from shared.adapters.local.signal_queue import SqliteQueue
@@ -36,7 +38,9 @@ def send(text: str, function: str | None) -> bool:
             timeout=60,
         )
         _drain(loop)
-    console.print(f"{answer.status_code}  {len(payload)} event{'s' if len(payload) > 1 else ''}  {answer.text[:500]}")
+    console.print(
+        f"{answer.status_code}  {len(payload)} event{'s' if len(payload) > 1 else ''}  {escape(answer.text[:500])}"
+    )
     return answer.is_success
 
 
@@ -51,7 +55,7 @@ def dead(as_json: bool) -> None:
     elif not letters:
         console.print("The dead-letter inbox is empty.")
     for letter in letters if not as_json else ():
-        console.print(f"[bold]{letter['id']}[/]  {when(letter['at'])}  {letter['error']}")
+        console.print(f"[bold]{letter['id']}[/]  {when(letter['at'])}  {escape(letter['error'])}")
         console.print(f"    {letter['message']}", markup=False)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from rich.markup import escape
+
 from landfall.show import coloured, console, when
 from shared.claims import SETTLED
 from shared.domain.ledger import Batch, Claim, Landed, Run, path_key
@@ -68,7 +70,9 @@ def follow(loop: Loop, run: Run, *, quiet: bool = False, until: Callable[[Run], 
             run = loop.ports.ledger.read(Run, run.pipeline, run.id) or run
             for step in run.steps[shown:]:
                 if not quiet and step.note:
-                    console.print(f"  [dim]{when(step.at)}[/]  {step.stage:<10} {coloured(step.status)}  {step.note}")
+                    console.print(
+                        f"  [dim]{when(step.at)}[/]  {step.stage:<10} {coloured(step.status)}  {escape(step.note)}"
+                    )
             shown = len(run.steps)
             if run.ended or (run.stage == "gate" and run.status == "waiting") or (until and until(run)):
                 return run

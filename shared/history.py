@@ -11,6 +11,9 @@ from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
 from shared.loop import Loop
 
+MOST = 200
+"""Decisions about a whole pipeline that are told at once."""
+
 
 def runs_of(loop: Loop, pipeline: str, *, limit: int | None = None) -> list[dict[str, Any]]:
     """The runs of a pipeline, newest first, without their stories."""
@@ -37,25 +40,29 @@ def run(loop: Loop, pipeline: str, run_id: str) -> dict[str, Any]:
 
 def find_run(loop: Loop, run_id: str) -> str:
     """The pipeline whose run this is. Raises Missing when no pipeline has it."""
-    for folder in loop.catalog.all():
+    for folder in loop.catalog.live():
         if loop.ports.ledger.read(Run, folder.pipeline.name, run_id):
             return folder.pipeline.name
     raise Missing(f"no run {run_id}; landfall runs lists them")
 
 
 def why(loop: Loop, subject: str) -> list[dict[str, Any]]:
-    """Every decision about a file, run, batch or model version, and about what came of it, oldest first.
+    """Every decision about a file, run, batch, model version or signal, and about what came of it, oldest first.
 
-    A file leads on to its batch, a batch to its run, a run to its version. A pipeline's name gives
-    its newest model version. Raises Missing when nothing was ever decided about it.
+    A file leads on to its batch, a batch to its run, a run to its version. A pipeline's name gives the newest
+    decisions about anything of it, at most :data:`MOST`. Raises Missing when nothing was ever decided about it.
     """
-    asked = _subject(loop, subject)
+    if subject in loop.catalog.names():
+        newest = list(loop.ports.ledger.list(Decision, subject, limit=MOST))
+        if newest:
+            return [to_record(decision) for decision in reversed(newest)]
+    asked = subject.removeprefix("/")
     for pipeline in _pipelines(loop, asked):
         everything = list(loop.ports.ledger.list(Decision, pipeline))
         about = {asked}
         for _ in range(3):
             about |= {s for d in everything if about & set(d.subjects) for s in d.subjects if _leads_on(asked, s)}
-        found = [d for d in reversed(everything) if about & set(d.subjects)]
+        found = [d for d in reversed(everything) if about & set(d.subjects) or d.signal == asked]
         if found:
             return [to_record(d) for d in found]
     raise Missing(
@@ -68,15 +75,6 @@ def whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise Rejected(f"limit must be a positive whole number, not {text!r}")
     return int(text)
-
-
-def _subject(loop: Loop, subject: str) -> str:
-    if subject in loop.catalog.names():
-        state = runs.state_of(loop, subject)
-        versions = [version.version for version in loop.ports.ledger.list(Version, subject)]
-        newest = max(versions, key=int, default=state.champion)
-        return f"{subject}:{newest}" if newest else subject
-    return subject.removeprefix("/")
 
 
 def _leads_on(asked: str, subject: str) -> bool:

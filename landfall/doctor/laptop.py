@@ -31,7 +31,8 @@ def python() -> Check:
             yield check.wrong(f"is {version}", "Use 3.11 to 3.13: make clean, then make PYTHON=python3.12 demo.")
         absent = [name for name in NEEDED if find_spec(name) is None]
         if absent:
-            yield check.wrong(f"has no {', '.join(absent)}", "Install the engines: pip install -e '.[laptop]'.")
+            what = f"has no {', '.join(absent)}"
+            yield check.wrong(what, "Run make demo once, or .venv/bin/python -m pip install -e '.[laptop]'.")
 
     check = Check(name="python", subject=sys.executable, look=look)
     return check

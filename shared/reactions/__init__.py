@@ -89,7 +89,9 @@ def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
     except Exception as error:
         claims.settle(loop, claim, "released", str(error))
         raise
-    by = getattr(signal, "by", "")
+    by, said = getattr(signal, "by", ""), str(getattr(signal, "reason", ""))
+    if said and said not in outcome.reason:
+        outcome = replace(outcome, reason=f"{outcome.reason} ({by or 'asked'}: {said})")
     decision = runs.decide(loop, outcome, at=claim.first_seen, signal=claim.signal, by=by)
     claims.settle(loop, claim, decision.outcome, decision.reason)
     return replace(outcome, outcome=decision.outcome, reason=decision.reason)

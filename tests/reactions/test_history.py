@@ -1,0 +1,32 @@
+"""Asking why."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import history
+from shared.domain.signals import FreezeRequested
+from shared.errors import Missing
+from tests.reactions.world import World
+
+
+def test_a_pipelines_name_tells_everything_that_was_decided_in_it(world: World) -> None:
+    world.to_champion()
+    world.queue.send(FreezeRequested(pipeline="churn", request="r1", by="ada", reason="audit week", frozen=True))
+    world.drain()
+    told = history.why(world.loop, "churn")
+    assert [decision["at"] for decision in told] == sorted(decision["at"] for decision in told)
+    words = " ".join(f"{decision['what']} {decision['reason']}" for decision in told)
+    for said in ("joined batch b000001", "promote version 1", "version 1 is the champion", "frozen"):
+        assert said in words
+
+
+def test_a_signal_is_found_by_the_key_that_its_request_was_answered_with(world: World) -> None:
+    signal = FreezeRequested(pipeline="churn", request="r1", by="ada", reason="audit week", frozen=True)
+    world.queue.send(signal)
+    world.drain()
+    (decision,) = history.why(world.loop, signal.claim_key)
+    assert (decision["what"], decision["by"]) == ("freeze", "ada")
+    assert decision["reason"].endswith("(ada: audit week)")
+    with pytest.raises(Missing, match="nothing was ever decided"):
+        history.why(world.loop, "FreezeRequested:churn/r2")
