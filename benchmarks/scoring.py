@@ -123,6 +123,7 @@ def _prepare(work: Path) -> list[list[float]]:
     endpoints.set_traffic("numbers", {"v1": 100})
     # Our own deployment: the code, the graph beside it, and the model.
     shutil.copytree(ROOT / "shared", work / "code" / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "shared" / "jobs" / "score.py", work / "code")
     (work / "code" / GRAPH).write_bytes(graph)
     runtime = work / "mlserver"
     runtime.mkdir()
@@ -189,10 +190,8 @@ def _contenders(work: Path) -> Iterator[tuple[Contender, int]]:
         port,
     )
     port = _free_port()
-    script = work / "code" / "shared" / "jobs" / "serve.py"
-    deployed = on_azureml(
-        "Landfall's deployment on azureml-inference-server-http", script, port, "input_data", folder=work / "code"
-    )
+    script = work / "code" / "score.py"
+    deployed = on_azureml("Landfall's deployment on azureml-inference-server-http", script, port, "input_data")
     yield deployed, port
     port = _free_port()
     yield (
