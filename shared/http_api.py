@@ -53,7 +53,7 @@ def operator(
 ) -> func.HttpResponse:
     """Put what a person asks for on the queue: 202 with the signal's key.
 
-    ``make`` gets the pipeline's name, the JSON body and the common fields request, by and reason;
+    ``make`` gets the pipeline's name, the JSON body and the common fields request, by, reason and at;
     ``fields`` are the body's other known fields, an unknown one is refused. A repeated request id
     (body field ``request`` or header x-request-id) is the same request and has no second effect.
     """
@@ -71,6 +71,7 @@ def operator(
             "request": text(body, "request") or request.headers.get("x-request-id") or uuid.uuid4().hex[:12],
             "by": text(body, "by"),
             "reason": text(body, "reason"),
+            "at": loop.ports.clock.now(),
         }
         signal = make(name, body, common)
         loop.ports.queue.send(signal)

@@ -192,12 +192,16 @@ class ReconcileDue(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSignal(Signal):
-    """Base of what a person asks for. ``request`` makes a repeated request one request."""
+    """Base of what a person asks for. ``request`` makes a repeated request one request.
+
+    ``at`` is when it was accepted: of two requests the newer one wins, however late the older one is handled.
+    """
 
     pipeline: str
     request: str
     by: str = ""
     reason: str = ""
+    at: datetime | None = None
 
     @property
     def key(self) -> str:

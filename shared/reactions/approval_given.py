@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, rollouts, runs
-from shared.domain.ledger import Run
+from shared import evaluation, operator_requests, rollouts, runs
+from shared.domain.ledger import PipelineState, Run
 from shared.domain.signals import ApprovalGiven
 from shared.errors import Rejected
 from shared.loop import Loop
@@ -13,7 +13,10 @@ from shared.runs import Outcome
 
 
 def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
-    """Start the rollout of an approved version; measure it again when the champion changed since its verdict."""
+    """Start the rollout of an approved version; measure it again when the champion changed since its verdict.
+
+    A pin or a rollback that was asked for after the approval wins.
+    """
     folder = loop.catalog.get(signal.pipeline)
     version = evaluation.read_version(loop, signal.pipeline, signal.version)
     if version.status in (("rolling_out", "champion") if signal.approved else ("rejected",)):
@@ -32,6 +35,17 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
         return _outcome(signal, reason)
     if state.frozen:
         raise Rejected(f"{signal.pipeline} is frozen: thaw it before you approve version {signal.version}")
+    at = operator_requests.asked_at(signal, loop)
+
+    def note(present: PipelineState | None) -> PipelineState:
+        present = present or PipelineState(pipeline=signal.pipeline)
+        if operator_requests.stale(loop, at, present.asked_at, present.approved_at):
+            return present
+        return replace(present, approved_at=at)
+
+    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", note)
+    if operator_requests.stale(loop, at, state.asked_at):
+        return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     if evaluation.job_name(version, state.champion) != version.job:
         return _outcome(
             signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}"

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from shared import rollouts, runs, training
-from shared.domain.ledger import Batch
+from dataclasses import replace
+
+from shared import operator_requests, rollouts, training
+from shared.domain.ledger import Batch, PipelineState
 from shared.domain.signals import BatchDue, FreezeRequested
 from shared.loop import Loop
 from shared.runs import Outcome
 
 
 def react(signal: FreezeRequested, loop: Loop) -> Outcome:
-    """Freeze; or thaw and take up the batches, the run and the rollouts that waited."""
+    """Freeze; or thaw and take up the batches, the run and the rollouts that waited. The newest request wins."""
     folder = loop.catalog.get(signal.pipeline)
-    runs.change_state(loop, signal.pipeline, frozen=signal.frozen)
+    at = operator_requests.asked_at(signal, loop)
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=signal.pipeline)
+        if operator_requests.stale(loop, at, state.frozen_at):
+            return state
+        return replace(state, frozen=signal.frozen, frozen_at=at)
+
+    if loop.ports.ledger.update(PipelineState, signal.pipeline, "state", change).frozen_at != at:
+        return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     if signal.frozen:
         return _outcome(signal, "frozen: landing is recorded, training and rollouts hold")
     now = loop.ports.clock.now()

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from shared import evaluation, rollouts, runs
-from shared.domain.ledger import RolloutState
+from dataclasses import replace
+
+from shared import evaluation, operator_requests, rollouts
+from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import PinRequested
 from shared.loop import Loop
 from shared.runs import Outcome
 
 
 def react(signal: PinRequested, loop: Loop) -> Outcome:
-    """Pin the version and bring it to 100 %, when a rollout is under way after its end; or unpin."""
+    """Pin the version and bring it to 100 %, when a rollout is under way after its end; or unpin.
+
+    A rollback, an approval or another pin that was asked for later wins.
+    """
     folder = loop.catalog.get(signal.pipeline)
-    if not signal.version:
-        runs.change_state(loop, signal.pipeline, pinned="")
+    version = evaluation.read_version(loop, signal.pipeline, signal.version) if signal.version else None
+    at = operator_requests.asked_at(signal, loop)
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=signal.pipeline)
+        if operator_requests.stale(loop, at, state.asked_at, state.approved_at):
+            return state
+        return replace(state, pinned=signal.version, asked_at=at)
+
+    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", change)
+    if state.asked_at != at:
+        return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
+    if version is None:
         return _outcome(signal, "unpinned: the gate decides again")
-    version = evaluation.read_version(loop, signal.pipeline, signal.version)
-    state = runs.change_state(loop, signal.pipeline, pinned=signal.version)
     subject = f"{signal.pipeline}:{signal.version}"
     active = loop.ports.ledger.read(RolloutState, signal.pipeline, state.rollout) if state.rollout else None
     if active and active.challenger != signal.version:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, rollouts
+from shared import evaluation, operator_requests, rollouts
 from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import RollbackRequested
 from shared.errors import Rejected
@@ -13,8 +13,12 @@ from shared.runs import Outcome
 
 
 def react(signal: RollbackRequested, loop: Loop) -> Outcome:
-    """Turn a rollout in progress round, or move all traffic to the previous version at once."""
+    """Turn a rollout in progress round, or move all traffic to the previous version at once.
+
+    A pin, an approval or another rollback that was asked for later wins.
+    """
     folder = loop.catalog.get(signal.pipeline)
+    at = operator_requests.asked_at(signal, loop)
     reason = signal.reason or f"asked for by {signal.by or 'hand'}"
     repeated = False
 
@@ -23,9 +27,15 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
         state = state or PipelineState(pipeline=signal.pipeline)
         repeated = state.rollback[:1] == (signal.request,)
         about = signal.version or state.rollout or state.previous
-        return state if repeated else replace(state, rollback=(signal.request, about))
+        if operator_requests.stale(loop, at, state.asked_at, state.approved_at):
+            return state
+        if repeated:
+            return replace(state, asked_at=at)
+        return replace(state, rollback=(signal.request, about), asked_at=at)
 
     state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", aim)
+    if state.asked_at != at:
+        return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     about = state.rollback[1]
     rollout = loop.ports.ledger.read(RolloutState, signal.pipeline, about)
     if rollout is not None:

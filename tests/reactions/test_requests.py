@@ -1,0 +1,90 @@
+"""What people ask for: rollback, pin, freeze, approval, and what they mean together."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.signals import (
+    ApprovalGiven,
+    FreezeRequested,
+    OperatorSignal,
+    PinRequested,
+    RollbackRequested,
+)
+from tests.reactions.world import World
+
+REST = timedelta(hours=2)
+
+
+def ask(
+    world: World, kind: type[OperatorSignal], within: timedelta = timedelta(seconds=10), **fields: object
+) -> OperatorSignal:
+    """Something is asked for and handled."""
+    signal = asked(world, kind, **fields)
+    world.queue.send(signal)
+    world.drain(within)
+    return signal
+
+
+def asked(world: World, kind: type[OperatorSignal], **fields: object) -> OperatorSignal:
+    """A request that was accepted now, and is not on the queue yet."""
+    at = world.clock.now()
+    return kind(pipeline="churn", **{"request": at.isoformat(), "at": at, **fields})
+
+
+def two_versions(world: World) -> None:
+    """Version 2 has followed version 1."""
+    world.to_champion()
+    world.to_champion("landing/churn/b.csv")
+    assert world.state.champion == "2"
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_newest_of_freeze_and_thaw_wins_in_whatever_order_they_are_handled(world: World, last: bool) -> None:
+    world.to_champion()
+    older = asked(world, FreezeRequested, frozen=not last)
+    newer = asked(world, FreezeRequested, frozen=last)
+    for signal in (newer, older):
+        world.queue.send(signal)
+        world.drain()
+    assert world.state.frozen is last
+    assert "stale: it was asked for at" in world.decisions()[-1].reason
+
+
+def test_the_newest_of_pin_unpin_and_rollback_wins_in_whatever_order_they_are_handled(world: World) -> None:
+    two_versions(world)
+    older, newer = asked(world, PinRequested, version="1"), asked(world, PinRequested, version="")
+    for signal in (newer, older):
+        world.queue.send(signal)
+        world.drain(REST)
+    assert (world.state.pinned, world.state.champion) == ("", "2")
+    rollback, pin = asked(world, RollbackRequested), asked(world, PinRequested, version="2")
+    for signal in (pin, rollback):
+        world.queue.send(signal)
+        world.drain(REST)
+    assert (world.state.pinned, world.state.champion) == ("2", "2")
+    assert world.reasons("nothing").count("stale: it was asked for at") == 2
+
+
+def test_an_approval_that_is_older_than_a_pin_starts_nothing(world: World) -> None:
+    two_versions(world)
+    ask(world, PinRequested, version="2")
+    world.to_champion("landing/churn/c.csv")
+    approval, pin = asked(world, ApprovalGiven, version="3"), asked(world, PinRequested, version="2")
+    for signal in (pin, approval):
+        world.queue.send(signal)
+        world.drain(REST)
+    assert (world.state.pinned, world.state.champion) == ("2", "2")
+    assert world.versions["3"].status == "awaiting_approval"
+
+
+def test_a_request_from_a_clock_that_was_ahead_does_not_make_later_ones_stale(world: World) -> None:
+    world.to_champion()
+    right = world.clock.at
+    world.clock.at += timedelta(days=365)
+    ask(world, FreezeRequested)
+    world.clock.at = right
+    ask(world, FreezeRequested, frozen=False)
+    assert not world.state.frozen
