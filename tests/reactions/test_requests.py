@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ REST = timedelta(hours=2)
 
 
 def ask(
-    world: World, kind: type[OperatorSignal], within: timedelta = timedelta(seconds=10), **fields: object
+    world: World, kind: type[OperatorSignal], within: timedelta = timedelta(seconds=10), **fields: Any
 ) -> OperatorSignal:
     """Something is asked for and handled."""
     signal = asked(world, kind, **fields)
@@ -28,10 +29,10 @@ def ask(
     return signal
 
 
-def asked(world: World, kind: type[OperatorSignal], **fields: object) -> OperatorSignal:
+def asked(world: World, kind: type[OperatorSignal], **fields: Any) -> OperatorSignal:
     """A request that was accepted now, and is not on the queue yet."""
     at = world.clock.now()
-    return kind(pipeline="churn", **{"request": at.isoformat(), "at": at, **fields})
+    return kind(pipeline="churn", request=at.isoformat(), at=at, **fields)
 
 
 def two_versions(world: World) -> None:
@@ -88,3 +89,46 @@ def test_a_request_from_a_clock_that_was_ahead_does_not_make_later_ones_stale(wo
     world.clock.at = right
     ask(world, FreezeRequested, frozen=False)
     assert not world.state.frozen
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+@pytest.mark.parametrize("apart", [timedelta(milliseconds=500), timedelta(minutes=5)])
+def test_a_rollback_that_is_asked_for_twice_leads_back_once(world: World, apart: timedelta, version: str) -> None:
+    two_versions(world)
+    for _ in range(2):
+        ask(world, RollbackRequested, apart, version=version)
+    world.drain(REST)
+    assert (world.state.champion, world.services.split) == ("1", {"v1": 100})
+    assert "already" in world.reasons("nothing") + world.reasons("rejected")
+    ask(world, RollbackRequested, REST, version="2")
+    assert world.state.champion == "2"
+
+
+def test_a_rollback_after_one_that_turned_a_rollout_round_leads_no_further_back(world: World) -> None:
+    two_versions(world)
+    world.land("landing/churn/c.csv")
+    world.drain(timedelta(minutes=5))
+    for _ in range(2):
+        ask(world, RollbackRequested, timedelta(minutes=1))
+    world.drain(REST)
+    assert (world.state.champion, world.services.split) == ("2", {"v2": 100})
+    assert "version 2 is back already" in world.reasons("nothing")
+
+
+def test_a_new_champion_after_a_rollback_may_be_rolled_back_too(world: World) -> None:
+    two_versions(world)
+    ask(world, RollbackRequested, REST)
+    world.to_champion("landing/churn/c.csv")
+    assert world.state.champion == "3"
+    ask(world, RollbackRequested, REST)
+    assert world.state.champion == "1"
+
+
+def test_a_rollback_to_the_champion_turns_the_rollout_round(world: World) -> None:
+    world.to_champion()
+    world.land("landing/churn/b.csv")
+    world.drain(timedelta(minutes=5))
+    assert world.services.split == {"v2": 10, "v1": 90}
+    ask(world, RollbackRequested, timedelta(minutes=2), version="1")
+    assert world.services.split == {"v1": 100}
+    assert world.runs[-1].status == "rolled_back"
