@@ -72,9 +72,14 @@ class Timers:
     async def _run(self, function: HostedFunction) -> None:
         schedule = function.trigger["schedule"]
         known = self._status.get(function.name)
-        due = datetime.fromisoformat(known["Next"]) if known else next_slot(schedule, self._clock.now())
+        started = self._clock.now()
+        due = next_slot(schedule, started)
+        if known:
+            noted = datetime.fromisoformat(known["Next"])
+            # A time after the schedule's next one was noted by a clock that was ahead.
+            due = noted if noted <= due else started
         if function.trigger.get("runOnStartup"):
-            due = self._clock.now()
+            due = started
         while True:
             while (now := self._clock.now()) < due:
                 await asyncio.sleep(min((due - now).total_seconds(), LONGEST_SLEEP))

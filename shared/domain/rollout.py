@@ -184,6 +184,8 @@ def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> 
     if complaint and state.champion:
         return _back(state, complaint)
     until = state.next_at or now
+    if until > now + state.bake:
+        return _set_right(state, now + state.bake, now)
     if now < until:
         return Move(state=state, again=min(until - now, POLL))
     wanted = wanted_traffic(state)
@@ -207,6 +209,8 @@ def _promoting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) 
 
 def _promoted(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     until = state.next_at or now
+    if until > now + policy.keep_previous:
+        return _set_right(state, now + policy.keep_previous, now)
     if now < until:
         return Move(state=state, again=until - now)
     previous = deployment_name(state.champion) if state.champion else ""
@@ -245,6 +249,11 @@ def _failing(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) ->
 
 def _ended(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     return Move(state=state, again=None)
+
+
+def _set_right(state: RolloutState, until: datetime, now: datetime) -> Move:
+    """Times that were set by a clock that was ahead: the wait begins again, by the clock as it is now."""
+    return Move(state=replace(state, step_since=now, next_at=until), again=min(until - now, POLL))
 
 
 def _deploy(state: RolloutState, version: str) -> Move:

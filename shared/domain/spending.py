@@ -45,7 +45,7 @@ def over_budget(pipeline: Pipeline, known: Iterable[Spending], now: datetime) ->
     if pipeline.retraining.cost is None:
         return ""
     most, period = pipeline.retraining.cost_allowance
-    recent = [spending for spending in known if spending.at > now - period]
+    recent = [spending for spending in known if abs(now - spending.at) < period]
     spark, training = sum(s.spark_hours for s in recent), sum(s.training_hours for s in recent)
     cost = spark * pipeline.features.price + training * pipeline.training.price
     if cost < most:

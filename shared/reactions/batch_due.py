@@ -27,6 +27,7 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
     if batch is None:
         raise Transient(f"batch {signal.batch} of {signal.pipeline} is not in the ledger yet")
     if batch.status == "open":
+        batch = _set_right(loop, batch)
         again, why = _wait(loop, folder, batch)
         if again is not None:
             again = min(again, MAX_DELAY)
@@ -63,6 +64,16 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
     )
 
 
+def _set_right(loop: Loop, batch: Batch) -> Batch:
+    """The batch, opened now when it was opened by a clock that was ahead."""
+    now = loop.ports.clock.now()
+    if batch.opened_at <= now:
+        return batch
+    return loop.ports.ledger.update(
+        Batch, batch.pipeline, batch.id, lambda b: replace(b or batch, opened_at=min((b or batch).opened_at, now))
+    )
+
+
 def _wait(loop: Loop, folder: PipelineFolder, batch: Batch) -> tuple[timedelta | None, str]:
     complete = folder.pipeline.landing.complete
     now = loop.ports.clock.now()
@@ -75,15 +86,22 @@ def _wait(loop: Loop, folder: PipelineFolder, batch: Batch) -> tuple[timedelta |
 
 
 def _settled(loop: Loop, entry: BatchFile) -> BatchFile:
-    """The file as the lake has it now. One that nobody was seen to close counts as new when it has changed."""
+    """The file as the lake has it now. One that nobody was seen to close counts as new when it has changed, and so
+    does one that was noted by a clock that was ahead."""
+    now = loop.ports.clock.now()
+    if entry.file.at > now:
+        return _note(loop, entry, replace(entry.file, at=now))
     if entry.file.closed:
         return entry
     info = loop.ports.lake.stat(entry.file.path)
     if info is None or (info.etag, info.size) == (entry.file.etag, entry.file.size):
         return entry
-    grown = replace(entry.file, etag=info.etag, size=info.size, at=loop.ports.clock.now())
+    return _note(loop, entry, replace(entry.file, etag=info.etag, size=info.size, at=now))
+
+
+def _note(loop: Loop, entry: BatchFile, file: LandedFile) -> BatchFile:
     return loop.ports.ledger.update(
-        BatchFile, entry.partition, entry.key, lambda present: replace(present or entry, file=grown)
+        BatchFile, entry.partition, entry.key, lambda present: replace(present or entry, file=file)
     )
 
 
@@ -115,11 +133,12 @@ def _close(loop: Loop, folder: PipelineFolder, batch: Batch) -> Batch:
 
 
 def _note_landing(loop: Loop, batch: Batch) -> None:
-    newest = max(file.at for file in batch.files)
+    now = loop.ports.clock.now()
+    newest = min(max(file.at for file in batch.files), now)
 
     def change(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=batch.pipeline)
-        return replace(state, last_landed_at=max(newest, state.last_landed_at or newest))
+        return replace(state, last_landed_at=max(newest, min(state.last_landed_at or newest, now)))
 
     loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
 

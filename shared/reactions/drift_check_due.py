@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared import evaluation, preparation, runs
 from shared.catalog import PipelineFolder
@@ -30,7 +30,10 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
     version = evaluation.read_version(loop, signal.pipeline, state.champion)
     check = _check(signal, loop, folder, version)
     loop.ports.ledger.update(DriftCheck, check.pipeline, check.id, lambda present: present or check)
-    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", lambda s: _remember(s, folder, check))
+    now = max(loop.ports.clock.now(), signal.slot)
+    state = loop.ports.ledger.update(
+        PipelineState, signal.pipeline, "state", lambda s: _remember(s, folder, check, now)
+    )
     subjects = (f"{signal.pipeline}:{version.version}", f"drift {check.id}")
     if check.status != "drift":
         return _outcome(signal, "nothing", check.reason, *subjects)
@@ -44,7 +47,8 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
             *subjects,
         )
     last, cooldown = state.last_drift_retraining_at, folder.pipeline.drift.cooldown
-    if last and signal.slot < last + cooldown:
+    # A time that lies further ahead was noted by a clock that was wrong.
+    if last and abs(signal.slot - last) < cooldown:
         return _outcome(
             signal,
             "nothing",
@@ -126,9 +130,9 @@ def _read(loop: Loop, path: str) -> Profile:
     return from_record(Profile, json.loads(loop.ports.lake.read(path)))
 
 
-def _remember(state: PipelineState | None, folder: PipelineFolder, check: DriftCheck) -> PipelineState:
+def _remember(state: PipelineState | None, folder: PipelineFolder, check: DriftCheck, now: datetime) -> PipelineState:
     state = state or PipelineState(pipeline=check.pipeline)
-    if state.drift_at and check.at <= state.drift_at:
+    if state.drift_at and check.at <= state.drift_at <= now:
         return state
     _, n = folder.pipeline.drift.k_of_n
     judged = check.status in ("none", "drift")

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from shared import claims, evaluation, preparation, rollouts, runs, training
 from shared.catalog import PipelineFolder
-from shared.domain.ledger import Batch, Landed, PipelineState, Run, Version
-from shared.domain.rollout import ENDED
+from shared.domain.ledger import Batch, Landed, PipelineState, RolloutState, Run, Version
+from shared.domain.rollout import ENDED, RETRY
 from shared.domain.signals import (
     BatchDue,
     DataLanded,
@@ -93,8 +93,9 @@ def _batches(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterat
     """Batches that are open for longer than they may be, or closed without a run."""
     complete, now = folder.pipeline.landing.complete, loop.ports.clock.now()
     for batch in loop.ports.ledger.list(Batch, folder.pipeline.name):
-        overdue = batch.status in ("open", "closing") and now > batch.opened_at + _longest(
-            complete.max_wait, complete.quiet
+        # One opened later than now was opened, and its look put off, by a clock that was ahead.
+        overdue = batch.status in ("open", "closing") and not (
+            timedelta(0) <= now + PATIENCE - batch.opened_at <= PATIENCE + _longest(complete.max_wait, complete.quiet)
         )
         forgotten = (
             batch.status == "closed" and not state.frozen and batch.closed_at and now > batch.closed_at + PATIENCE
@@ -157,12 +158,20 @@ def _evaluations(loop: Loop, folder: PipelineFolder, state: PipelineState) -> It
 
 def _rollouts(loop: Loop, state: PipelineState) -> Iterator[Signal]:
     """Rollouts, also promoted ones that keep the previous deployment warm, whose next move is overdue."""
-    now = loop.ports.clock.now()
     for rollout in rollouts.active(loop, state.pipeline):
         if rollout.phase in ENDED:
             rollouts.forget(loop, rollout)
-        elif rollout.next_at and now > rollout.next_at + PATIENCE and not rollouts.held(state, rollout):
+        elif _overdue(loop, rollout) and not rollouts.held(state, rollout):
             yield RolloutDue(pipeline=rollout.pipeline, rollout=rollout.id, wake=rollout.wake)
+
+
+def _overdue(loop: Loop, rollout: RolloutState) -> bool:
+    """Late, or further away than a rollout ever waits: put off by a clock that was ahead."""
+    if rollout.next_at is None:
+        return False
+    keep_previous = loop.catalog.get(rollout.pipeline).pipeline.rollout.keep_previous
+    left = rollout.next_at - loop.ports.clock.now()
+    return not -PATIENCE <= left <= _longest(rollout.bake, keep_previous, RETRY)
 
 
 def _runs(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[str]:
@@ -202,6 +211,10 @@ def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> I
     if not expected or not state.last_landed_at:
         return
     name, now = folder.pipeline.name, loop.ports.clock.now()
+    if now < state.last_landed_at:
+        # By a clock that was ahead: the time until the alarm begins now.
+        runs.change_state(loop, name, last_landed_at=now)
+        return
     if now <= state.last_landed_at + expected:
         if state.missing_since:
             runs.change_state(loop, name, missing_since=None)

@@ -62,7 +62,7 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
         if signal.cause == "hand":
             return state
         drift_at = now if signal.cause == "drift" else state.last_drift_retraining_at
-        recent = tuple(at for at in state.retrainings if at > now - period)
+        recent = tuple(at for at in state.retrainings if abs(now - at) < period)
         return replace(state, retrainings=(*recent, now), last_drift_retraining_at=drift_at)
 
     def _why_not(state: PipelineState) -> str:
@@ -73,7 +73,7 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
         busy = next((run for run in (state.preparing, state.training, state.waiting) if run), "")
         if busy:
             return f"run {busy} is already on its way to a new model"
-        if sum(1 for at in state.retrainings if at > now - period) >= most:
+        if sum(1 for at in state.retrainings if abs(now - at) < period) >= most:
             return f"the budget of {folder.pipeline.retraining.budget} is used up"
         return over_budget(folder.pipeline, state.spendings, now)
 

@@ -58,6 +58,21 @@ def test_a_time_that_was_missed_while_no_host_ran_is_caught_up_with_once(
     assert len(seen.of("timer_tick")) == 3
 
 
+def test_a_time_that_was_noted_by_a_clock_a_year_ahead_does_not_keep_the_timer_waiting(
+    run_host: Callable[..., LaptopHost], seen: Seen
+) -> None:
+    ahead = MovingClock(START + timedelta(days=365))
+    first = run_host(DAILY, clock=ahead)
+    ahead.advance(timedelta(minutes=30))
+    seen.wait("timer_tick")
+    first.stop()
+    clock = MovingClock(START)
+    run_host(DAILY, clock=clock)
+    assert seen.wait("timer_tick", 2)[1].schedule_status["Next"] == "2027-01-06T09:30:00+00:00"
+    clock.advance(timedelta(minutes=30))
+    assert seen.wait("timer_tick", 3)[2].schedule_status["Next"] == "2026-01-05T09:30:00+00:00"
+
+
 def test_a_first_start_runs_no_timer_but_those_it_is_told_to(run_host: Callable[..., LaptopHost], seen: Seen) -> None:
     run_host(DAILY, run_at_start=["timer_broken"])
     seen.wait("timer_broken")
