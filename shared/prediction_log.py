@@ -22,6 +22,7 @@ from typing import Any
 
 from shared import fast_json
 from shared.domain.drift import Profile, Summary, compare, summarise
+from shared.domain.performance import CALIBRATION
 from shared.domain.records import from_record, to_record
 from shared.domain.rollout import Health
 from shared.errors import Missing
@@ -201,10 +202,10 @@ class PredictionLog:
         """What was answered from ``since`` to before ``until``, counted in the bins of ``profile``.
 
         Its columns are those that the models took, and prediction and probability, also under the names
-        (prediction) and (probability), which no column of a model hides. ``profile_key`` names the profile's
-        content. Each piece is read once: what it holds is kept in the lake, merged with its neighbours, so
-        that a look costs what came since the last one, however long the window. Only the few minutes that
-        ``since`` or ``until`` cuts are counted anew.
+        (prediction) and (probability), which no column of a model hides, and the probability as (calibration),
+        for bins of its own. ``profile_key`` names the profile's content. Each piece is read once: what it
+        holds is kept in the lake, merged with its neighbours, so that a look costs what came since the last
+        one, however long the window. Only the few minutes that ``since`` or ``until`` cuts are counted anew.
         """
         total = Summary()
         for hour in _hours(since, until):
@@ -412,6 +413,8 @@ def _summarise(profile: Profile, requests: Iterable[LoggedRequest]) -> Summary:
         for name, answer in answers.items():
             values.setdefault(name, answer)
             values[f"({name})"] = answer
+        if "probability" in answers:
+            values[CALIBRATION] = answers["probability"]
         total += summarise(
             profile, {name: _array(column) for name, column in values.items() if name in profile.columns}
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.compiled import Compiled
+from shared.domain.performance import Calibration
 from shared.domain.pipelines import Gate
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Evaluation:
     better, with its paired bootstrap interval; None without a champion. Latencies are the median of
     one-row calls in milliseconds, ``size_mb`` the challenger's files in megabytes. ``problems`` are
     reasons why the numbers cannot be trusted (one class only, no rows, predictions not finite).
-    ``compiled`` says whether the challenger's compiled form may answer in its place.
+    ``compiled`` says whether the challenger's compiled form may answer in its place, ``calibration`` how
+    often its probabilities are right; None when it is no binary classifier that could be calibrated.
     """
 
     rows: int
@@ -60,6 +62,7 @@ class Evaluation:
     size_mb: float = 0.0
     problems: tuple[str, ...] = ()
     compiled: Compiled | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)

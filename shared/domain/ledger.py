@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.landing import LandedFile
+from shared.domain.performance import Estimate
 from shared.domain.spending import Spending
 
 
@@ -277,7 +278,10 @@ class RolloutState(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheck(Entry):
-    """The outcome of one drift window. ``status``: none, drift, too_few_rows or no_reference."""
+    """The outcome of one drift window. ``status``: none, drift, too_few_rows or no_reference.
+
+    ``performance`` is estimated without labels; None where that cannot be done.
+    """
 
     KIND: ClassVar[str] = "drift"
     pipeline: str
@@ -287,6 +291,7 @@ class DriftCheck(Entry):
     rows: int
     version: str
     columns: dict[str, dict[str, float]] = field(default_factory=dict)
+    performance: Estimate | None = None
     drifted: tuple[str, ...] = ()
     reason: str = ""
 
@@ -310,9 +315,8 @@ class PipelineState(Entry):
     And it is the list of what is under way, so that nobody has to read all that ever was: ``active_runs``,
     ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
     previous deployment warm). ``spendings`` is what runs that ended lately used. ``batches`` and ``rollouts``
-    count what was begun. ``frozen_at``, ``asked_at`` (to pin, unpin or roll back) and ``approved_at`` are when the
-    newest request of its kind was accepted. ``rollback`` is the last request to roll back and what it is about: when
-    it comes again, it is about the same. ``serving`` says in which form the champion answers, and why.
+    count what was begun. ``rollback`` is the last request to roll back and what it is about: when it comes
+    again, it is about the same. ``serving`` says in which form the champion answers, and why.
     """
 
     KIND: ClassVar[str] = "state"
@@ -323,9 +327,6 @@ class PipelineState(Entry):
     serving: str = ""
     pinned: str = ""
     frozen: bool = False
-    frozen_at: datetime | None = None
-    asked_at: datetime | None = None
-    approved_at: datetime | None = None
     open_batches: dict[str, str] = field(default_factory=dict)
     batches: int = 0
     preparing: str = ""

@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.categories import positive_class
+from shared.domain.categories import encode, positive_class, text_of
 from shared.domain.compiled import GRAPH
 from shared.domain.drift import Profile, profile_of
 from shared.domain.gate import Evaluation, Predictions, compare
 from shared.domain.metrics import REGRESSION
+from shared.domain.performance import Calibration, calibrate
 from shared.domain.pipelines import Gate, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import openmp
@@ -109,6 +110,7 @@ def evaluate(
     evaluation = compare(y, asked.predictions, opponent.predictions if opponent else None, gate, slices)
     return replace(
         evaluation,
+        calibration=_calibration(y, asked.predictions, gate),
         latency_ms=asked.latency_ms,
         champion_latency_ms=opponent.latency_ms if opponent else None,
         size_mb=size_mb,
@@ -212,6 +214,26 @@ def _profile(measured: Measured | None, gate: Gate) -> Profile:
             predictions.probabilities.max(axis=1) if index is None else predictions.probabilities[:, index]
         )
     return profile_of(columns, kinds)
+
+
+def _calibration(y: np.ndarray, predictions: Predictions, gate: Gate) -> Calibration | None:
+    """How often the probability that the prediction log has is right; None but for two classes, one positive."""
+    import numpy as np
+
+    probabilities, classes = predictions.probabilities, predictions.classes
+    if gate.metric in REGRESSION or probabilities is None or classes is None or len(classes) != 2:
+        return None
+    index = positive_class(classes, gate.positive)
+    if index is None or np.shape(probabilities) != (len(y), 2):
+        return None
+    codes, texts = encode(y)
+    said, answers = encode(np.asarray(predictions.labels))
+    name = text_of(classes[index])
+    known = codes >= 0
+    positive, predicted = (
+        c == (names.index(name) if name in names else -2) for c, names in ((codes, texts), (said, answers))
+    )
+    return calibrate(positive[known], predicted[known], np.asarray(probabilities)[known, index])
 
 
 def _smoke(measured: Measured | None) -> dict[str, Any]:

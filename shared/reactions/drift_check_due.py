@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared import evaluation, preparation, runs
 from shared.catalog import PipelineFolder
 from shared.domain import drift
-from shared.domain.drift import ColumnDrift, Profile
+from shared.domain.drift import Profile, Summary
 from shared.domain.ledger import DriftCheck, PipelineState, Version
+from shared.domain.performance import CALIBRATION, METRICS, Estimate, estimate
 from shared.domain.records import from_record, to_record
 from shared.domain.signals import DriftCheckDue, RetrainingDue
 from shared.errors import Missing
 from shared.loop import Loop
 from shared.runs import Outcome
-
-FEATURES, ANSWERS = "{}", "({})"
-"""How a check names the columns of the model's input, and those of its answers: (prediction), (probability)."""
 
 
 def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
@@ -77,53 +76,71 @@ def _check(signal: DriftCheckDue, loop: Loop, folder: PipelineFolder, version: V
         rows=0,
         version=version.version,
     )
-    profiles = _profiles(loop, version)
-    if not profiles:
+    profile = _profile(loop, version)
+    if not profile.columns:
         return replace(check, status="no_reference", reason=f"version {version.version} has no reference profile")
-    since = max(signal.slot - policy.window, version.registered_at)
-    compared: dict[str, ColumnDrift] = {}
-    rows = 0
-    for naming, profile in profiles.items():
-        key = f"{version.version}-{'features' if naming == FEATURES else 'answers'}"
-        summary = loop.predictions.summary(signal.pipeline, profile, key, since, signal.slot)
-        rows = max(rows, summary.rows)
-        compared |= {naming.format(name): column for name, column in drift.compare(profile, summary).items()}
+    summary = loop.predictions.summary(
+        signal.pipeline,
+        profile,
+        f"{version.version}-drift",
+        signal.slot - policy.window,
+        signal.slot,
+        version=version.version,
+    )
+    rows = summary.rows
     if rows < policy.min_rows:
-        few = f"{rows:,} scored rows in the last {_words(policy.window)}"
+        few = f"{rows:,} rows scored by version {version.version} in the last {_words(policy.window)}"
         reason = f"{few} are too few to judge (min_rows {policy.min_rows:,})"
         return replace(check, status="too_few_rows", rows=rows, reason=reason)
+    compared = drift.compare(profile, summary)
+    compared.pop(CALIBRATION, None)
     drifted = drift.drifted(compared, policy, rows)
-    columns = {name: to_record(column) for name, column in compared.items()}
-    worst = sorted(drifted, key=lambda name: -columns[name]["psi"])
-    if not drifted:
-        top = max(columns.items(), key=lambda item: item[1]["psi"])
-        reason = (
-            f"no drift in {rows:,} rows: the largest PSI is {top[1]['psi']:.3f} in {top[0]} (threshold {policy.psi})"
-        )
-        return replace(check, rows=rows, columns=columns, reason=reason)
-    named = ", ".join(f"{name} (PSI {columns[name]['psi']:.2f})" for name in worst[:3])
-    more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-    return replace(
+    performance = _performance(folder, version, summary)
+    estimated = f"; {performance.sentence()}" if performance else ""
+    check = replace(
         check,
-        status="drift",
         rows=rows,
-        columns=columns,
-        drifted=tuple(worst),
-        reason=f"drift in {rows:,} rows: {named}{more}",
+        columns={name: to_record(column) for name, column in compared.items()},
+        performance=performance,
     )
+    if not compared:
+        reason = f"the reference profile of version {version.version} was made of no rows"
+        return replace(check, status="no_reference", reason=reason)
+    if not drifted:
+        name, top = max(compared.items(), key=lambda item: item[1].psi)
+        hurt = performance is not None and performance.hurt
+        advice = "" if hurt else "; the data did not change, retraining would not help"
+        reason = f"no drift in {rows:,} rows: the largest PSI is {top.psi:.3f} in {name} (threshold {policy.psi})"
+        return replace(check, reason=f"{reason}{estimated}{advice}")
+    named = ", ".join(f"{name} (PSI {compared[name].psi:.2f})" for name in drifted[:3])
+    more = f" and {len(drifted) - 3} more" if len(drifted) > 3 else ""
+    return replace(check, status="drift", drifted=drifted, reason=f"drift in {rows:,} rows: {named}{more}{estimated}")
 
 
-def _profiles(loop: Loop, version: Version) -> dict[str, Profile]:
-    """The reference of the features, and of the predictions on the held-out rows, by how its columns are named."""
-    profiles = {}
+def _performance(folder: PipelineFolder, version: Version, summary: Summary) -> Estimate | None:
+    """The gate's metric, estimated from the logged probabilities; accuracy where that is none that can be."""
+    calibration = version.evaluation.calibration if version.evaluation else None
+    counted = summary.columns.get(CALIBRATION)
+    if calibration is None or counted is None:
+        return None
+    metric = folder.pipeline.gate.metric
+    return estimate(calibration, counted, metric if metric in METRICS else "accuracy")
+
+
+def _profile(loop: Loop, version: Version) -> Profile:
+    """The reference of the features, of the answers on the held-out rows as (prediction) and (probability), and of
+    the calibration."""
+    found = Profile(rows=0, columns={})
     if version.features:
         manifest = preparation.read_manifest(loop, version.features)
-        profiles[FEATURES] = _read(loop, manifest.profile)
-    try:
-        profiles[ANSWERS] = _read(loop, evaluation.artifact(version, "predictions.json"))
-    except Missing:
-        return profiles
-    return profiles
+        found = _read(loop, manifest.profile)
+    columns = dict(found.columns)
+    with suppress(Missing):
+        answers = _read(loop, evaluation.artifact(version, "predictions.json"))
+        columns |= {f"({name})": column for name, column in answers.columns.items()}
+    if version.evaluation and version.evaluation.calibration:
+        columns[CALIBRATION] = version.evaluation.calibration.column
+    return replace(found, columns=columns)
 
 
 def _read(loop: Loop, path: str) -> Profile:

@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 
 from shared.domain.drift import Profile
 from shared.domain.gate import Evaluation, decide
+from shared.domain.performance import estimate
 from shared.domain.pipelines import Features, Gate, Landing, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import evaluate
@@ -215,6 +216,20 @@ def test_the_kept_probability_is_that_of_the_positive_class(
     profile = run(models.good, test=held_out, positive=positive).predictions
     expected = models.estimator.predict_proba(held_out[GOOD])[:, column].mean()
     assert profile.columns["probability"].mean == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("positive", ["Yes", "no"])
+def test_the_kept_calibration_gives_the_measured_accuracy_without_labels(
+    models: Models, run: Run, positive: str
+) -> None:
+    measured = run(models.good, positive=positive).evaluation
+    assert measured.calibration is not None and sum(measured.calibration.rows) == 600
+    found = estimate(measured.calibration, measured.calibration.column.reference, "accuracy")
+    assert found is not None and found.value == pytest.approx(measured.challenger["accuracy"])
+
+
+def test_too_few_rows_are_not_calibrated(models: Models, run: Run) -> None:
+    assert run(models.good, test=rows(2, 150)).evaluation.calibration is None
 
 
 def test_a_few_rows_are_kept_to_compare_a_deployment_with(models: Models, run: Run) -> None:

@@ -1,0 +1,126 @@
+"""A drift check says what changed, whether it hurts, and when to leave the model alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.domain.drift import profile_of
+from shared.domain.ledger import DriftCheck, Version
+from shared.domain.performance import calibrate
+from shared.domain.records import to_record
+from shared.domain.signals import DriftCheckDue
+from tests.reactions.world import World
+
+ROWS = 1000
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Version 1 serves: customers leave early in their tenure, and at random for tenures about 30."""
+    world = World(tmp_path)
+    world.to_champion()
+    world.clock.at += timedelta(days=3)
+    random = np.random.default_rng(0)
+    tenure = random.integers(0, 60, 2000)
+    chance = probability(tenure)
+    version = world.versions["1"]
+    world.lake.write(f"{version.features}/profile.json", record(tenure=tenure))
+    world.lake.write("models/churn/1/predictions.json", record(prediction=answers(chance), probability=chance))
+    calibration = calibrate(random.random(2000) < chance, chance > 0.5, chance)
+    assert version.evaluation is not None and calibration is not None
+    measured = replace(version.evaluation, calibration=calibration)
+    world.ledger.update(Version, "churn", "1", lambda present: replace(present or version, evaluation=measured))
+    yield world
+    world.close()
+
+
+def probability(tenure: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp((tenure - 30.5) / 4))
+
+
+def answers(chance: np.ndarray) -> np.ndarray:
+    return np.where(chance > 0.5, "Yes", "No")
+
+
+def record(**columns: np.ndarray) -> bytes:
+    return json.dumps(to_record(profile_of(columns))).encode()
+
+
+def ask(world: World, tenure: np.ndarray, version: str = "1") -> None:
+    chance = probability(tenure)
+    world.loop.predictions.record(
+        "churn", request_id="r", deployment=f"v{version}", version=version, at=world.clock.now(), milliseconds=1.0,
+        columns=["tenure"], rows=[[int(months)] for months in tenure], predictions=answers(chance).tolist(),
+        probability=chance.tolist(),
+    )  # fmt: skip
+    world.loop.predictions.flush()
+
+
+def check(world: World) -> DriftCheck:
+    slot = world.clock.at + timedelta(minutes=1)
+    world.queue.send(DriftCheckDue(pipeline="churn", slot=slot))
+    world.drain()
+    found = world.ledger.read(DriftCheck, "churn", f"{slot:%Y%m%dt%H%M%S}")
+    assert found is not None
+    return found
+
+
+def test_drift_to_rows_that_the_model_knows_less_of_hurts_and_the_retraining_says_so(world: World) -> None:
+    ask(world, np.random.default_rng(1).integers(26, 36, ROWS))
+    found = check(world)
+    assert found.status == "drift" and "tenure" in found.drifted
+    assert found.performance is not None and found.performance.hurt
+    assert "performance is hurt" in found.reason
+    world.drain(timedelta(minutes=1))
+    (asked,) = (d.reason for d in world.decisions() if d.what == "retraining")
+    assert "accuracy is estimated at" in asked and "performance is hurt" in asked and "begins" in asked
+
+
+def test_drift_to_rows_that_are_easy_is_said_not_to_hurt(world: World) -> None:
+    ask(world, np.random.default_rng(1).integers(48, 60, ROWS))
+    found = check(world)
+    assert found.status == "drift" and "performance is not hurt" in found.reason
+
+
+def test_without_a_change_retraining_is_said_not_to_help(world: World) -> None:
+    ask(world, np.random.default_rng(1).integers(0, 60, ROWS))
+    found = check(world)
+    assert found.status == "none" and "performance is not hurt" in found.reason
+    assert found.reason.endswith("the data did not change, retraining would not help")
+    assert set(found.columns) == {"tenure", "(prediction)", "(probability)"}
+    assert not [run for run in world.runs if run.cause == "drift"]
+
+
+def test_a_model_that_cannot_be_calibrated_is_checked_without_an_estimate(world: World) -> None:
+    version = world.versions["1"]
+    assert version.evaluation is not None
+    plain = replace(version.evaluation, calibration=None)
+    world.ledger.update(Version, "churn", "1", lambda present: replace(present or version, evaluation=plain))
+    ask(world, np.random.default_rng(1).integers(26, 36, ROWS))
+    found = check(world)
+    assert found.status == "drift" and found.performance is None and "estimated" not in found.reason
+
+
+def test_what_another_version_answered_is_not_the_champions_drift(world: World) -> None:
+    ask(world, np.random.default_rng(1).integers(0, 60, ROWS))
+    ask(world, np.random.default_rng(1).integers(26, 36, ROWS), version="2")
+    found = check(world)
+    assert (found.status, found.rows) == ("none", ROWS)
+
+
+def test_a_reference_of_no_rows_is_none(world: World) -> None:
+    version = world.versions["1"]
+    world.lake.write(f"{version.features}/profile.json", record(tenure=np.array([], dtype=float)))
+    world.lake.delete("models/churn/1/predictions.json")
+    assert version.evaluation is not None
+    plain = replace(version.evaluation, calibration=None)
+    world.ledger.update(Version, "churn", "1", lambda present: replace(present or version, evaluation=plain))
+    ask(world, np.arange(ROWS) % 60)
+    assert check(world).status == "no_reference"
