@@ -315,8 +315,9 @@ class PipelineState(Entry):
     And it is the list of what is under way, so that nobody has to read all that ever was: ``active_runs``,
     ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
     previous deployment warm). ``spendings`` is what runs that ended lately used. ``batches`` and ``rollouts``
-    count what was begun. ``rollback`` is the last request to roll back and what it is about: when it comes
-    again, it is about the same. ``serving`` says in which form the champion answers, and why.
+    count what was begun. ``frozen_at``, ``asked_at`` (to pin, unpin or roll back) and ``approved_at`` are when the
+    newest request of its kind was accepted. ``rollback`` is the last request to roll back and what it is about: when
+    it comes again, it is about the same. ``serving`` says in which form the champion answers, and why.
     """
 
     KIND: ClassVar[str] = "state"
@@ -327,6 +328,9 @@ class PipelineState(Entry):
     serving: str = ""
     pinned: str = ""
     frozen: bool = False
+    frozen_at: datetime | None = None
+    asked_at: datetime | None = None
+    approved_at: datetime | None = None
     open_batches: dict[str, str] = field(default_factory=dict)
     batches: int = 0
     preparing: str = ""
