@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from shared import evaluation, runs
+from shared import evaluation, operator_requests, runs
 from shared.catalog import PipelineFolder
 from shared.domain import rollout
 from shared.domain.drift import Profile
@@ -20,11 +20,12 @@ from shared.loop import Loop
 LONGEST_DELAY = timedelta(days=6)
 
 
-def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str) -> str:
+def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, asked_at: datetime | None = None) -> str:
     """Start to move traffic to a version. Returns what was done, in words.
 
     A rollback or a pin goes to 100 % at once; a first version, too: there is nobody to share with. While another
     rollout is under way, a version of the gate or of an approval waits, to be measured against its outcome.
+    What a person asked for ``asked_at`` then moves a pin that is older to the version, once it serves.
     Raises Rejected when a rollback or a pin meets another rollout.
     """
     pipeline = folder.pipeline
@@ -58,6 +59,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str) -
         steps=(100,) if alone else pipeline.rollout.steps,
         bake=timedelta(0) if alone else pipeline.rollout.bake,
         cause=cause,
+        asked_at=asked_at,
         started_at=now,
         wake=1,
         next_at=now,
@@ -83,6 +85,18 @@ def turn_round(loop: Loop, rollout: RolloutState, reason: str) -> RolloutState:
     if turned.phase == "rolling_back":
         loop.ports.queue.send(RolloutDue(pipeline=turned.pipeline, rollout=turned.id, wake=turned.wake))
     return turned
+
+
+def move_pin(loop: Loop, pipeline: str, version: str, asked_at: datetime) -> None:
+    """While a version is pinned: pin the one that a rollback or an approval has brought, unless the pin is newer."""
+
+    def change(state: PipelineState | None) -> PipelineState:
+        state = state or PipelineState(pipeline=pipeline)
+        if not state.pinned or operator_requests.stale(loop, asked_at, state.asked_at):
+            return state
+        return replace(state, pinned=version, asked_at=asked_at)
+
+    loop.ports.ledger.update(PipelineState, pipeline, "state", change)
 
 
 def held(state: PipelineState, rollout: RolloutState) -> bool:
@@ -269,6 +283,8 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
         changes["previous"] = state.champion
         former = evaluation.read_version(loop, state.pipeline, state.champion)
         evaluation.change_version(loop, former, status="rolled_back" if state.cause == "rollback" else "retired")
+    if state.asked_at:
+        move_pin(loop, state.pipeline, state.challenger, state.asked_at)
     _change_while_rolling(loop, state, **changes)
     loop.ports.registry.set_alias(state.pipeline, "champion", state.challenger)
     evaluation.change_version(loop, version, status="champion")

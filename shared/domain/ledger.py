@@ -245,7 +245,8 @@ class Version(Entry):
 class RolloutState(Entry):
     """Traffic on its way from the deployment of ``champion`` (a version, empty when there is none) to
     ``challenger``'s; its moves are in :mod:`shared.domain.rollout`. ``cause``: gate, approval, rollback or pin.
-    ``wake`` counts the moves, ``asked`` how often the present split was asked for.
+    ``wake`` counts the moves, ``asked`` how often the present split was asked for. ``asked_at`` is when a person asked
+    for the rollback or gave the approval: when the rollout succeeds, it moves a pin that is older.
     """
 
     KIND: ClassVar[str] = "rollout"
@@ -261,6 +262,7 @@ class RolloutState(Entry):
     cause: str = "gate"
     step: int = 0
     asked: int = 0
+    asked_at: datetime | None = None
     wake: int = 0
     step_since: datetime | None = None
     next_at: datetime | None = None

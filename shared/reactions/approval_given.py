@@ -15,7 +15,8 @@ from shared.runs import Outcome
 def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     """Start the rollout of an approved version; measure it again when the champion changed since its verdict.
 
-    A pin or a rollback that was asked for after the approval wins.
+    A pin or a rollback that was asked for after the approval wins; a pin that is older moves to the approved version
+    once it serves.
     """
     folder = loop.catalog.get(signal.pipeline)
     version = evaluation.read_version(loop, signal.pipeline, signal.version)
@@ -53,7 +54,9 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     run = loop.ports.ledger.read(Run, signal.pipeline, version.run) if version.run else None
     if run:
         runs.move(loop, run, "gate", "running", f"approved by {who}")
-    return _outcome(signal, f"approved by {who}; {rollouts.begin(loop, folder, version, cause='approval')}")
+    return _outcome(
+        signal, f"approved by {who}; {rollouts.begin(loop, folder, version, cause='approval', asked_at=at)}"
+    )
 
 
 def _outcome(signal: ApprovalGiven, reason: str) -> Outcome:

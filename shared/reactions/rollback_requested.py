@@ -17,7 +17,8 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
     """Turn a rollout in progress round, or move all traffic to the previous version at once.
 
     Asked for again it changes nothing: a rollback is not turned round, and one that is through leads no further back,
-    unless a version is named. A pin, an approval or another rollback that was asked for later wins.
+    unless a version is named. While a version is pinned, the one that is led back to is pinned in its place. A pin,
+    an approval or another rollback that was asked for later wins.
     """
     folder = loop.catalog.get(signal.pipeline)
     at = operator_requests.asked_at(signal, loop)
@@ -46,9 +47,12 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
             raise Rejected(
                 f"rollout {turned.id} is {turned.phase} and cannot be turned round; try again when it has ended"
             )
+        rollouts.move_pin(loop, signal.pipeline, turned.champion, at)
         return _outcome(signal, f"rollout {turned.id} is rolling back: {reason}", turned.id)
     version = evaluation.read_version(loop, signal.pipeline, about)
-    said = "it serves" if about == state.champion else rollouts.begin(loop, folder, version, cause="rollback")
+    said = "it serves"
+    if about != state.champion:
+        said = rollouts.begin(loop, folder, version, cause="rollback", asked_at=at)
     return _outcome(signal, f"back to version {about}: {reason}; {said}", f"{signal.pipeline}:{about}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared import reactions
 from shared.domain.signals import (
     ApprovalGiven,
     FreezeRequested,
@@ -132,3 +133,47 @@ def test_a_rollback_to_the_champion_turns_the_rollout_round(world: World) -> Non
     ask(world, RollbackRequested, timedelta(minutes=2), version="1")
     assert world.services.split == {"v1": 100}
     assert world.runs[-1].status == "rolled_back"
+
+
+def test_a_rollback_from_a_pinned_version_stays_and_is_pinned_in_its_place(world: World) -> None:
+    two_versions(world)
+    ask(world, PinRequested, version="2")
+    ask(world, RollbackRequested, REST)
+    assert (world.state.champion, world.state.pinned, world.services.split) == ("1", "1", {"v1": 100})
+
+
+def test_an_approval_while_another_version_is_pinned_stays_and_is_pinned_in_its_place(world: World) -> None:
+    world.to_champion()
+    ask(world, PinRequested, version="1")
+    world.to_champion("landing/churn/b.csv")
+    assert world.versions["2"].status == "awaiting_approval"
+    ask(world, ApprovalGiven, REST, version="2")
+    world.drain(REST)
+    assert (world.state.champion, world.state.pinned, world.services.split) == ("2", "2", {"v2": 100})
+
+
+def test_an_approved_version_that_does_not_come_through_leaves_the_pin_where_it_was(world: World) -> None:
+    world.to_champion()
+    ask(world, PinRequested, version="1")
+    world.to_champion("landing/churn/b.csv")
+    world.services.wrong_answers = True
+    ask(world, ApprovalGiven, REST, version="2")
+    assert (world.state.champion, world.state.pinned, world.services.split) == ("1", "1", {"v1": 100})
+
+
+def test_a_rollback_of_a_pin_under_way_pins_the_version_that_stays(world: World) -> None:
+    two_versions(world)
+    signal = asked(world, PinRequested, version="1")
+    reactions.handle(signal.to_message(), world.loop)
+    ask(world, RollbackRequested, REST)
+    assert (world.state.champion, world.state.pinned, world.services.split) == ("2", "2", {"v2": 100})
+
+
+def test_a_pin_during_a_rollout_that_was_approved_wins(world: World) -> None:
+    world.to_champion()
+    ask(world, PinRequested, version="1")
+    world.to_champion("landing/churn/b.csv")
+    ask(world, ApprovalGiven, timedelta(minutes=5), version="2")
+    assert world.services.split == {"v2": 10, "v1": 90}
+    ask(world, PinRequested, REST, version="1")
+    assert (world.state.champion, world.state.pinned, world.services.split) == ("1", "1", {"v1": 100})
