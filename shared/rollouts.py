@@ -10,7 +10,7 @@ from shared import evaluation, operator_requests, runs
 from shared.catalog import PipelineFolder
 from shared.domain import rollout
 from shared.domain.drift import Profile
-from shared.domain.ledger import PipelineState, RolloutState, Version
+from shared.domain.ledger import PipelineState, RolloutState, Run, Version
 from shared.domain.records import from_record
 from shared.domain.rollout import Seen, deployment_name, roll_back
 from shared.domain.signals import RolloutDue
@@ -47,6 +47,8 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
             "or try again when it has ended"
         )
     champion = state.champion if state.champion != version.version else ""
+    # A version that is pinned or rolled back to may have a run that waits for a verdict: it ends with the rollout.
+    run = loop.ports.ledger.read(Run, pipeline.name, version.run) if version.run else None
     alone = cause in ("rollback", "pin") or not champion
     now = loop.ports.clock.now()
     plan = RolloutState(
@@ -63,7 +65,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
         started_at=now,
         wake=1,
         next_at=now,
-        run=version.run if cause in ("gate", "approval") else "",
+        run=version.run if run and not run.ended else "",
     )
     plan = loop.ports.ledger.update(RolloutState, pipeline.name, plan.id, lambda present: present or plan)
     evaluation.change_version(loop, version, status="rolling_out")

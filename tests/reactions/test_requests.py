@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from shared import reactions
 from shared.domain.signals import (
     ApprovalGiven,
+    EvaluationFinished,
     FreezeRequested,
     OperatorSignal,
     PinRequested,
     RollbackRequested,
+    Signal,
 )
-from tests.reactions.world import World
+from tests.reactions.world import PIPELINE, World
 
 REST = timedelta(hours=2)
 
@@ -34,6 +37,15 @@ def asked(world: World, kind: type[OperatorSignal], **fields: Any) -> OperatorSi
     """A request that was accepted now, and is not on the queue yet."""
     at = world.clock.now()
     return kind(pipeline="churn", request=at.isoformat(), at=at, **fields)
+
+
+def manual(folder: Path) -> World:
+    """A world in which a person approves every version; version 1 serves."""
+    world = World(folder, PIPELINE + "gate: {approval: manual}\n")
+    world.to_champion()
+    ask(world, ApprovalGiven, REST, version="1")
+    assert world.state.champion == "1"
+    return world
 
 
 def two_versions(world: World) -> None:
@@ -177,3 +189,37 @@ def test_a_pin_during_a_rollout_that_was_approved_wins(world: World) -> None:
     assert world.services.split == {"v2": 10, "v1": 90}
     ask(world, PinRequested, REST, version="1")
     assert (world.state.champion, world.state.pinned, world.services.split) == ("1", "1", {"v1": 100})
+
+
+@pytest.mark.parametrize("kind", [PinRequested, RollbackRequested])
+def test_the_run_of_a_version_that_is_taken_without_approval_ends_with_its_rollout(
+    tmp_path: Path, kind: type[OperatorSignal]
+) -> None:
+    world = manual(tmp_path / "world")
+    world.to_champion("landing/churn/b.csv")
+    assert world.versions["2"].status == "awaiting_approval"
+    ask(world, kind, REST, version="2")
+    assert world.state.champion == "2"
+    assert [run.status for run in world.runs] == ["succeeded", "succeeded"]
+    assert world.state.active_runs == ()
+    world.close()
+
+
+def test_the_run_of_a_version_that_is_pinned_while_it_is_measured_ends_with_its_rollout(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.to_champion()
+    held: list[Signal] = []
+    raises = world.services.raises
+    hold = lambda signal: held.append(signal) if isinstance(signal, EvaluationFinished) else raises(signal)  # noqa: E731
+    monkeypatch.setattr(world.services, "raises", hold)
+    world.to_champion("landing/churn/b.csv")
+    assert world.versions["2"].status == "evaluating"
+    ask(world, PinRequested, REST, version="2")
+    world.queue.send(*held)
+    world.drain(REST)
+    # Without a measurement there are no answers to hold its smoke test against.
+    assert (world.state.champion, world.versions["2"].status) == ("1", "rejected")
+    assert world.runs[-1].status == "rolled_back"
+    assert "smoke.json is missing" in world.runs[-1].reason
+    assert world.state.active_runs == ()
