@@ -98,7 +98,7 @@ class FeaturesReady(Signal):
 
     @property
     def key(self) -> str:
-        return self.run
+        return f"{self.pipeline}/{self.run}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class TrainingFinished(Signal):
 
     @property
     def key(self) -> str:
-        return f"{self.run}:{self.status}"
+        return f"{self.pipeline}/{self.run}:{self.status}"
 
 
 @dataclass(frozen=True, kw_only=True)

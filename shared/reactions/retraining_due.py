@@ -14,8 +14,9 @@ from shared.domain.spending import over_budget
 from shared.loop import Loop
 from shared.runs import Outcome
 
-SLOT = re.compile(r"[a-z0-9-]{1,40}")
-"""What may stand in the name of a run and of its jobs on every service."""
+SLOT = re.compile(r"[a-z0-9_]{1,40}")
+"""What may stand in the name of a run and of its jobs on every service. No hyphen: of churn and churn-m2, both runs
+would be called churn-m2-b000001 when somebody retrains churn by the request 2-b000001."""
 
 
 def react(signal: RetrainingDue, loop: Loop) -> Outcome:
@@ -36,8 +37,8 @@ def _run_id(signal: RetrainingDue) -> str:
     """Named after the occasion. A person may call that anything, and services make no difference between A and a."""
     slot = signal.slot
     if not SLOT.fullmatch(slot):
-        legible = re.sub(r"[^a-z0-9]+", "-", slot.lower()).strip("-")[:20]
-        slot = f"{legible}-{hashlib.sha256(slot.encode()).hexdigest()[:8]}"
+        legible = re.sub(r"[^a-z0-9]+", "_", slot.lower()).strip("_")[:20]
+        slot = f"{legible}_{hashlib.sha256(slot.encode()).hexdigest()[:8]}"
     return f"{signal.pipeline}-{'m' if signal.cause == 'hand' else signal.cause[0]}{slot}"
 
 

@@ -292,7 +292,7 @@ def test_a_request_of_any_name_makes_a_run_that_every_service_can_name(world: Wo
         world.queue.send(RetrainingDue(pipeline="churn", cause="hand", slot=request_id, reason="try"))
         world.drain(timedelta(hours=2))
     assert [run.cause for run in world.runs] == ["landing", "hand"]
-    assert re.fullmatch(r"churn-m[a-z0-9-]+-[0-9a-f]{8}", world.runs[-1].id)
+    assert re.fullmatch(r"churn-m[a-z0-9_]+_[0-9a-f]{8}", world.runs[-1].id)
 
 
 def test_retraining_without_data_is_nothing_with_a_reason(world: World) -> None:
