@@ -168,18 +168,23 @@ def _job(loop: Loop, folder: PipelineFolder, version: Version, champion: str) ->
 
 
 def next_waiting(loop: Loop, folder: PipelineFolder) -> None:
-    """A rollout has ended: evaluate the newest version that waits, supersede the older ones."""
+    """A rollout has ended: evaluate the newest version that waits, and those that a person has approved; supersede
+    the other ones."""
     name = folder.pipeline.name
     listed = runs.state_of(loop, name).open_versions
     found = (loop.ports.ledger.read(Version, name, version) for version in sorted(listed, key=int))
     waiting = [version for version in found if version and version.status == "waiting"]
+    newest = waiting[-1:]
     for older in waiting[:-1]:
+        if older.approved_at:
+            newest.insert(-1, older)
+            continue
         if older.run:
             reason = f"version {waiting[-1].version} is newer and is evaluated in its place"
             runs.end(loop, runs.read(loop, name, older.run), "superseded", reason)
         change_version(loop, older, status="superseded")
-    if waiting:
-        begin(loop, folder, waiting[-1])
+    for version in newest:
+        begin(loop, folder, version)
 
 
 def _features(loop: Loop, version: Version) -> str:

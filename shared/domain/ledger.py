@@ -218,7 +218,8 @@ class Version(Entry):
 
     ``status``: registered, waiting (for a rollout to end), evaluating, awaiting_approval, rejected,
     kept_out, superseded, rolling_out, champion, retired, rolled_back. ``features`` is the lake folder of the
-    run's prepared features.
+    run's prepared features. ``approved_at`` is when a person let it roll out, and ``approved_by`` who: measured once
+    more, it waits for nobody.
     """
 
     KIND: ClassVar[str] = "version"
@@ -231,6 +232,8 @@ class Version(Entry):
     job: str = ""
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
+    approved_at: datetime | None = None
+    approved_by: str = ""
 
     @property
     def partition(self) -> str:

@@ -47,6 +47,7 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", note)
     if operator_requests.stale(loop, at, state.asked_at):
         return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
+    version = evaluation.change_version(loop, version, approved_at=at, approved_by=who)
     if evaluation.job_name(version, state.champion) != version.job:
         return _outcome(
             signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}"

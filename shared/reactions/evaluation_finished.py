@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from shared import evaluation, rollouts, runs
+from shared import evaluation, operator_requests, rollouts, runs
 from shared.catalog import PipelineFolder
 from shared.domain import gate
 from shared.domain.compiled import GRAPH
 from shared.domain.gate import Evaluation, Verdict
-from shared.domain.ledger import Run, Version
+from shared.domain.ledger import PipelineState, Run, Version
 from shared.domain.records import from_record, to_record
 from shared.domain.signals import EvaluationFinished
 from shared.errors import Missing, Transient
@@ -70,7 +70,7 @@ def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version
             )
         evaluation.change_version(loop, version, status=status)
         return _outcome(signal, version, "done", verdict.summary)
-    held = _why_held(folder, state.pinned, state.frozen)
+    held = _why_held(loop, folder, version, state)
     if held:
         if run:
             runs.move(loop, run, "gate", "waiting", f"{verdict.summary}; {held}")
@@ -78,17 +78,23 @@ def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version
         return _outcome(signal, version, "nothing", f"{verdict.summary}; {held}")
     if run:
         runs.move(loop, run, "gate", "running", verdict.summary)
-    said = [verdict.summary, rollouts.begin(loop, folder, version, cause="gate")]
+    cause = "approval" if version.approved_at else "gate"
+    approved = [f"approved by {version.approved_by}"] if version.approved_at else []
+    begun = rollouts.begin(loop, folder, version, cause=cause, asked_at=version.approved_at)
+    said = [verdict.summary, *approved, begun]
     if version.evaluation and version.evaluation.compiled:
         said.append(version.evaluation.compiled.sentence())
     return _outcome(signal, version, "done", "; ".join(said))
 
 
-def _why_held(folder: PipelineFolder, pinned: str, frozen: bool) -> str:
-    if pinned:
-        return f"version {pinned} is pinned: approve this one by hand, or unpin"
-    if frozen:
+def _why_held(loop: Loop, folder: PipelineFolder, version: Version, state: PipelineState) -> str:
+    approved = version.approved_at
+    if state.pinned and (approved is None or operator_requests.stale(loop, approved, state.asked_at)):
+        return f"version {state.pinned} is pinned: approve this one by hand, or unpin"
+    if state.frozen:
         return f"{folder.pipeline.name} is frozen: approve this version by hand after the freeze"
+    if approved:
+        return ""
     if folder.pipeline.gate.approval == "manual":
         return "approval is manual: waits for landfall approve"
     return ""

@@ -223,3 +223,46 @@ def test_the_run_of_a_version_that_is_pinned_while_it_is_measured_ends_with_its_
     assert world.runs[-1].status == "rolled_back"
     assert "smoke.json is missing" in world.runs[-1].reason
     assert world.state.active_runs == ()
+
+
+@pytest.mark.parametrize("order", ["23", "32"])
+def test_an_approval_during_another_rollout_is_remembered(tmp_path: Path, order: str) -> None:
+    world = manual(tmp_path / "world")
+    world.to_champion("landing/churn/b.csv")
+    world.to_champion("landing/churn/c.csv")
+    assert [v.status for v in world.versions.values()] == ["champion", "awaiting_approval", "awaiting_approval"]
+    for version in order:
+        ask(world, ApprovalGiven, timedelta(minutes=2), version=version, by="ada")
+    assert world.services.split == {f"v{order[0]}": 10, "v1": 90}
+    world.drain(2 * REST)
+    assert world.state.champion == order[1]
+    assert world.state.previous == order[0]
+    assert [run.status for run in world.runs] == ["succeeded", "succeeded", "succeeded"]
+    world.close()
+
+
+def test_an_approved_version_is_not_superseded_by_a_newer_one_that_waits(tmp_path: Path) -> None:
+    world = manual(tmp_path / "world")
+    for name in "bc":
+        world.to_champion(f"landing/churn/{name}.csv")
+    ask(world, ApprovalGiven, timedelta(minutes=2), version="2")
+    ask(world, ApprovalGiven, timedelta(minutes=1), version="3")
+    world.land("landing/churn/d.csv")
+    world.drain(timedelta(minutes=2))
+    assert [version.status for version in world.versions.values()][2:] == ["waiting", "waiting"]
+    world.drain(2 * REST)
+    assert world.state.champion == "3"
+    assert world.versions["4"].status == "awaiting_approval"
+    world.close()
+
+
+def test_an_approved_version_that_is_no_longer_better_is_kept_out(tmp_path: Path) -> None:
+    world = manual(tmp_path / "world")
+    for name in "bc":
+        world.to_champion(f"landing/churn/{name}.csv")
+    ask(world, ApprovalGiven, timedelta(minutes=2), version="2")
+    ask(world, ApprovalGiven, timedelta(minutes=1), version="3")
+    world.services.gain = 0.0
+    world.drain(2 * REST)
+    assert (world.state.champion, world.versions["3"].status) == ("2", "kept_out")
+    world.close()
