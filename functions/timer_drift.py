@@ -22,7 +22,7 @@ def timer_drift(timer: func.TimerRequest) -> None:
 
     loop = bootstrap.loop()
     now = loop.ports.clock.now()
-    for pipeline in (folder.pipeline for folder in loop.catalog.all()):
+    for pipeline in (folder.pipeline for folder in loop.catalog.live()):
         signal = DriftCheckDue(pipeline=pipeline.name, slot=slot_start(now, pipeline.drift.every))
         if loop.ports.ledger.read(Claim, signal.claim_key, "claim") is None:
             loop.ports.queue.send(signal)

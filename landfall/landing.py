@@ -22,7 +22,7 @@ def land(pipeline: str, file: Path, *, wait: bool = True, quiet: bool = False) -
     file. Returns path, status (landed, or the run's), run, version and reason.
     """
     with working() as (loop, own):
-        folder = loop.catalog.get(pipeline)
+        folder = loop.catalog.whole(pipeline)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()[:8]
         path = f"{folder.pipeline.landing.path.rstrip('/')}/{file.stem}-{digest}{file.suffix}"

@@ -39,6 +39,7 @@ def use(other: Loop | None) -> None:
 def build(settings: Settings) -> Loop:
     """A loop of the backend that the settings name."""
     from shared.catalog import Catalog
+    from shared.last_valid import LastValid
     from shared.loop import Loop
     from shared.prediction_log import PredictionLog
 
@@ -46,7 +47,7 @@ def build(settings: Settings) -> Loop:
     ports = _observed(made, settings)
     return Loop(
         settings=settings,
-        catalog=Catalog(settings.pipelines, pace=settings.pace),
+        catalog=Catalog(settings.pipelines, pace=settings.pace, last_valid=LastValid(ports.ledger, ports.clock)),
         ports=ports,
         predictions=PredictionLog(ports.lake, ports.clock),
     )

@@ -1,16 +1,19 @@
 """The pipelines: every folder with a pipeline.yaml, validated with all faults at once.
 
 Edits are seen by a running host: a lookup compares the times and sizes of a folder's files with
-those that were read, and reads again only what changed.
+those that were read, and reads again only what changed. While a folder has faults, what is live goes
+on with the pipeline's last valid definition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from shared.domain.pipelines import Pipeline, paced
+from shared.domain.pipelines import NAME, Pipeline, paced
 from shared.errors import ConfigurationError, Fault, Missing
+from shared.last_valid import LastValid
 from shared.pipeline_rules import judge, within
 from shared.typed_yaml import Faults, nearest, read
 
@@ -22,11 +25,17 @@ Stamp = tuple[Path, int, int, int]
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """A valid pipeline, the folder it is in and the text of its features.sql."""
+    """A valid pipeline, the folder it is in and the text of its features.sql.
+
+    With ``faults`` the folder is broken now, and this is what was valid ``since`` then: no job may be
+    started from the folder's files.
+    """
 
     pipeline: Pipeline
     folder: Path
     sql: str
+    faults: tuple[Fault, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,16 @@ class _Snapshot:
 class Catalog:
     """The pipelines below ``root``. A broken one never stops the others; several threads may ask.
 
-    ``pace`` divides all their waiting times, see :func:`shared.domain.pipelines.paced`.
+    ``pace`` divides all their waiting times, see :func:`shared.domain.pipelines.paced`. Without
+    ``last_valid`` a broken pipeline has no definition to go on with.
     """
 
-    def __init__(self, root: Path, *, pace: float = 1.0) -> None:
+    def __init__(self, root: Path, *, pace: float = 1.0, last_valid: LastValid | None = None) -> None:
         self.root = root
         self._pace = pace
+        self._last_valid = last_valid
         self._snapshot = _Snapshot({}, {}, {})
+        self._stand_ins: dict[str, PipelineFolder] = {}
 
     def names(self) -> list[str]:
         """All folders with a pipeline.yaml, broken ones too, sorted. Hidden folders are not looked at."""
@@ -72,7 +84,20 @@ class Catalog:
         return sorted(path.name for path in folders if (path / FILE).is_file())
 
     def get(self, name: str) -> PipelineFolder:
-        """The pipeline, the same object until its files change.
+        """The pipeline, the same object until its files change; its last valid definition while its folder has faults.
+
+        Raises what :meth:`whole` does when no definition was kept.
+        """
+        try:
+            return self.whole(name)
+        except (ConfigurationError, Missing) as error:
+            stand_in = self._stand_in(name, error)
+            if stand_in is None:
+                raise
+            return stand_in
+
+    def whole(self, name: str) -> PipelineFolder:
+        """The pipeline as its folder is now, which is what a new run needs.
 
         Raises :class:`~shared.errors.Missing` when there is no such folder,
         :class:`~shared.errors.ConfigurationError` with every fault when it is broken.
@@ -89,6 +114,18 @@ class Catalog:
         """The valid pipelines, sorted by name."""
         return list(self._look().valid.values())
 
+    def live(self) -> list[PipelineFolder]:
+        """The pipelines, sorted by name, the broken ones as they were last valid."""
+        snapshot = self._look()
+        broken = (self._stand_in(name, ConfigurationError(faults)) for name, faults in snapshot.faults.items())
+        found = [*snapshot.valid.values(), *(folder for folder in broken if folder)]
+        return sorted(found, key=lambda folder: folder.pipeline.name)
+
+    def keep(self, folder: PipelineFolder) -> None:
+        """Remember ``folder`` as the last valid definition of its pipeline."""
+        if self._last_valid and not folder.faults:
+            self._last_valid.keep(folder.pipeline, folder.sql)
+
     def faults(self) -> dict[str, list[Fault]]:
         """The broken pipelines, each with all its faults in the order of its lines."""
         return dict(self._look().faults)
@@ -103,6 +140,25 @@ class Catalog:
             (f for f in folders if within(path, f.pipeline.landing.path) and path != f.pipeline.landing.path), None
         )
 
+    def _stand_in(self, name: str, error: ConfigurationError | Missing) -> PipelineFolder | None:
+        """The last valid definition for a folder with faults, or one that has lost its pipeline.yaml."""
+        if self._last_valid is None or not NAME.fullmatch(name) or not (self.root / name).is_dir():
+            return None
+        if isinstance(error, ConfigurationError):
+            faults = error.faults
+        else:
+            where = f"{self.root.name}/{name}/{FILE}"
+            faults = (Fault(where, "is missing", "Put it back, or remove the whole folder to end the pipeline."),)
+        stand_ins = self._stand_ins
+        if name in stand_ins:
+            return stand_ins[name]
+        kept = self._last_valid.get(name)
+        if kept is None:
+            return None
+        pipeline, sql, since = kept
+        stand_ins[name] = PipelineFolder(pipeline, self.root / name, sql, faults, since)
+        return stand_ins[name]
+
     def _look(self) -> _Snapshot:
         before = self._snapshot
         loaded: dict[str, _Loaded] = {}
@@ -111,6 +167,7 @@ class Catalog:
             loaded[name] = known if known and known.holds else _load(self.root / name)
         if loaded != before.loaded:
             self._snapshot = _judge_together(loaded, before, self.root, self._pace)
+            self._stand_ins = {}
         return self._snapshot
 
 

@@ -107,6 +107,12 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
         # It may have ended before this version was seen to wait.
         if runs.state_of(loop, name).rollout:
             return f"waits until rollout {rollout} has ended"
+    if folder.faults:
+        # Reconcile, which measures what is open, goes on once they are mended.
+        reason = f"until the faults of pipeline {name} are mended, see landfall check"
+        if run:
+            runs.move(loop, run, "evaluation", "waiting", reason, only_if=lambda r: r.stage == "evaluation")
+        return f"version {version.version} waits {reason}"
     champion = runs.state_of(loop, name).champion
     try:
         job, rows = _job(loop, folder, version, champion)

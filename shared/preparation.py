@@ -41,6 +41,7 @@ def job_name(run: Run) -> str:
 def request(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
     """Prepare features for ``run`` now, or after those that were asked for before it."""
     name = folder.pipeline.name
+    loop.catalog.keep(folder)
     state = loop.ports.ledger.update(
         PipelineState, name, "state", lambda s: in_line(s or PipelineState(pipeline=name), run.id)
     )
@@ -90,8 +91,13 @@ def _go_on(loop: Loop, folder: PipelineFolder, state: PipelineState, passed: str
 
 
 def _submit(loop: Loop, folder: PipelineFolder, run: Run) -> bool:
-    """Submit the run's features job, the same however often; False when the run needs none any more."""
+    """Submit the run's features job, the same however often; False when the run needs none any more.
+
+    While the folder has faults it is not submitted: reconcile goes on with it once they are mended.
+    """
     pipeline = folder.pipeline
+    if folder.faults:
+        return True
     if not run.job and run.cause == "landing":
         own = _batches(loop, run)
         if not any(batch.status in UNPREPARED for batch in own):

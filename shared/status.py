@@ -5,27 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from shared import runs
+from shared.catalog import PipelineFolder
 from shared.domain.ledger import Run
 from shared.loop import Loop
 
 
 def status(loop: Loop) -> dict[str, Any]:
     """Each pipeline with name, champion {version, metrics, serving}, traffic {deployment: percent}, last_run {id,
-    cause, stage, status, reason}, drift {status, at} and flags; and the faults of pipelines that cannot be read.
+    cause, stage, status, reason}, drift {status, at} and flags; and the faults of broken pipelines.
+
+    A broken pipeline that was valid before goes on as it was defined ``as_of`` then, None for a valid one.
 
     Costs two ledger reads a pipeline.
     """
-    pipelines = [_pipeline(loop, folder.pipeline.name, folder.pipeline.description) for folder in loop.catalog.all()]
+    pipelines = [_pipeline(loop, folder) for folder in loop.catalog.live()]
     faults = {name: [str(fault) for fault in faults] for name, faults in loop.catalog.faults().items()}
     return {"pipelines": pipelines, "faults": faults}
 
 
-def _pipeline(loop: Loop, name: str, description: str) -> dict[str, Any]:
+def _pipeline(loop: Loop, folder: PipelineFolder) -> dict[str, Any]:
+    name = folder.pipeline.name
     state = runs.state_of(loop, name)
     run = loop.ports.ledger.read(Run, name, state.last_run) if state.last_run else None
     return {
         "name": name,
-        "description": description,
+        "description": folder.pipeline.description,
+        "as_of": folder.since and folder.since.isoformat(),
         "champion": {"version": state.champion, "metrics": state.metrics, "serving": state.serving}
         if state.champion
         else None,

@@ -70,8 +70,15 @@ def _supersede(loop: Loop, run: Run, newer: str) -> None:
 
 
 def submit(loop: Loop, folder: PipelineFolder, run: Run) -> str:
-    """Submit the training job of the run whose turn it is, the same however often. Returns what was done, in words."""
+    """Submit the training job of the run whose turn it is, the same however often. Returns what was done, in words.
+
+    While the folder has faults it is not submitted: reconcile goes on with it once they are mended.
+    """
     pipeline = folder.pipeline
+    if folder.faults:
+        reason = f"until the faults of pipeline {pipeline.name} are mended, see landfall check"
+        runs.move(loop, run, "training", "waiting", reason, only_if=lambda r: r.job != job_name(r))
+        return f"waits for training: {reason}"
     try:
         manifest = preparation.read_manifest(loop, run.features)
         job = CommandJob(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.landing import LandedFile
@@ -307,6 +307,25 @@ class DriftCheck(Entry):
     @property
     def key(self) -> str:
         return self.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition(Entry):
+    """A pipeline's definition, as a record, and its features.sql as they were ``since`` then, without a fault."""
+
+    KIND: ClassVar[str] = "definition"
+    pipeline: str
+    definition: dict[str, Any]
+    sql: str
+    since: datetime
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return "definition"
 
 
 @dataclass(frozen=True, kw_only=True)

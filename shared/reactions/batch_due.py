@@ -22,7 +22,7 @@ from shared.runs import Outcome
 
 def react(signal: BatchDue, loop: Loop) -> Outcome:
     """Close the batch when it is complete and start preparing its features; else come back later."""
-    folder = loop.catalog.get(signal.pipeline)
+    folder = loop.catalog.whole(signal.pipeline)
     batch = loop.ports.ledger.read(Batch, signal.pipeline, signal.batch)
     if batch is None:
         raise Transient(f"batch {signal.batch} of {signal.pipeline} is not in the ledger yet")

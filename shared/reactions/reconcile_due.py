@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from shared import claims, evaluation, preparation, rollouts, runs, training
@@ -32,12 +32,15 @@ PATIENCE = timedelta(minutes=2)
 def react(signal: ReconcileDue, loop: Loop) -> Outcome:
     """Look at every pipeline, one in trouble or not; say what was raised, or that nothing was missing."""
     raised, troubles = [], []
-    for folder in loop.catalog.all():
+    for folder in loop.catalog.live():
         try:
-            raised += _pipeline(loop, folder)
+            raised += _live(loop, folder) if folder.faults else _pipeline(loop, folder)
         except LandfallError as error:
             troubles.append(f"{folder.pipeline.name} could not be looked at: {error}")
-    troubles += [f"{name}: pipeline.yaml has faults, see landfall check" for name in loop.catalog.faults()]
+    troubles += [
+        f"{name} has faults, see landfall check: no run begins, what is live goes on as last defined"
+        for name in loop.catalog.faults()
+    ]
     return Outcome(
         pipeline="",
         what="reconcile",
@@ -47,26 +50,33 @@ def react(signal: ReconcileDue, loop: Loop) -> Outcome:
 
 
 def _pipeline(loop: Loop, folder: PipelineFolder) -> list[str]:
+    loop.catalog.keep(folder)
     state = runs.state_of(loop, folder.pipeline.name)
-    said = []
-    for lost in (
-        *_files(loop, folder),
-        *_batches(loop, folder, state),
-        *_jobs(loop, state),
-        *_versions(loop, folder),
-        *_evaluations(loop, folder, state),
-        *_rollouts(loop, state),
-    ):
-        claims.reopen(loop, lost)
-        loop.ports.queue.send(lost)
-        said.append(f"raised {lost.claim_key}")
     return [
-        *said,
+        *_raise(loop, _files(loop, folder)),
+        *_raise(loop, _batches(loop, folder, state)),
+        *_raise(loop, _jobs(loop, state)),
+        *_raise(loop, _versions(loop, folder)),
+        *_raise(loop, _evaluations(loop, folder, state)),
+        *_raise(loop, _rollouts(loop, state)),
         *_runs(loop, folder, state),
         *_turns(loop, folder, state),
         *_missing_data(loop, folder, state),
         *_traffic(loop, folder, state),
     ]
+
+
+def _live(loop: Loop, folder: PipelineFolder) -> list[str]:
+    """Of a pipeline whose folder has faults only what serves is looked at."""
+    state = runs.state_of(loop, folder.pipeline.name)
+    return [*_raise(loop, _rollouts(loop, state)), *_traffic(loop, folder, state)]
+
+
+def _raise(loop: Loop, signals: Iterable[Signal]) -> Iterator[str]:
+    for lost in signals:
+        claims.reopen(loop, lost)
+        loop.ports.queue.send(lost)
+        yield f"raised {lost.claim_key}"
 
 
 def _files(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:

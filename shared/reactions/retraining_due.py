@@ -21,7 +21,7 @@ would be called churn-m2-b000001 when somebody retrains churn by the request 2-b
 
 def react(signal: RetrainingDue, loop: Loop) -> Outcome:
     """Begin a run, or say why not: frozen, nothing landed, budget spent, a run already under way."""
-    folder = loop.catalog.get(signal.pipeline)
+    folder = loop.catalog.whole(signal.pipeline)
     run_id = _run_id(signal)
     begun = loop.ports.ledger.read(Run, signal.pipeline, run_id) is not None
     against = "" if begun else _nothing_landed(signal.pipeline, loop) or _take_turn(signal, folder, run_id, loop)

@@ -30,6 +30,7 @@ from shared.domain.signals import (
     TrainingFinished,
 )
 from shared.errors import Missing, Refused, Rejected, Transient
+from shared.last_valid import LastValid
 from shared.loop import Loop
 from shared.ports import Ports
 from shared.ports.batch_service import BatchScoringJob
@@ -375,7 +376,7 @@ class World:
                 account="landfall",
                 container="lake",
             ),
-            catalog=Catalog(folder / "pipelines"),
+            catalog=Catalog(folder / "pipelines", last_valid=LastValid(self.ledger, self.clock)),
             ports=Ports(
                 lake=fragile(self.lake),
                 queue=fragile(self.queue),
