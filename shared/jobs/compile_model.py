@@ -25,6 +25,16 @@ CHUNK = 5_000
 EDGE_BASES = 3
 """Held-out rows of which each column in turn is given every edge value."""
 
+BY_PROBABILITY = frozenset(
+    {
+        "BaggingClassifier", "BernoulliNB", "CalibratedClassifierCV", "DecisionTreeClassifier", "ExtraTreeClassifier",
+        "ExtraTreesClassifier", "GaussianNB", "GradientBoostingClassifier", "HistGradientBoostingClassifier",
+        "LogisticRegression", "MLPClassifier", "MultinomialNB", "RandomForestClassifier",
+    }
+)  # fmt: skip
+"""Classifiers whose ``predict`` is the class of the highest ``predict_proba``. Others decide by a score of their own:
+an SVC with probabilities answers another class than its likeliest on rows that a proof need not have met."""
+
 _PACKAGES = ("skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy")
 
 
@@ -96,6 +106,11 @@ def _convert(folder: Path) -> bytes:
     if is_classifier(estimator):
         if not hasattr(estimator, "predict_proba") or isinstance(estimator.classes_, list):
             raise NotCompiled("a classifier is compiled if it has one output with probabilities")
+        decider = _last_step(estimator)
+        if type(decider).__name__ not in BY_PROBABILITY:
+            raise NotCompiled(
+                f"{type(decider).__name__} is not known to answer the class of the highest probability, as a graph does"
+            )
         classes = estimator.classes_.tolist()
     elif not is_regressor(estimator):
         raise NotCompiled(f"{type(estimator).__name__} is neither a classifier nor a regressor")
@@ -140,6 +155,10 @@ def _graph(estimator: Any, schema: Schema, classes: list[Any] | None) -> bytes:
     known = {"columns": columns, "classes": classes, "matrix": matrix}
     helper.set_model_props(model, {METADATA: json.dumps(known)})
     return model.SerializeToString()
+
+
+def _last_step(estimator: Any) -> Any:
+    return _last_step(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
 
 
 def _goes_by_names(estimator: Any) -> bool:

@@ -233,4 +233,6 @@ def load(folder: Path, compiled: Path | None, *, threads: int | None = 1) -> Com
             return CompiledModel(Graph(compiled.read_bytes(), threads=threads or 1), lambda: ServedModel(folder))
         except ImportError:
             _logger.warning("%s is served as it was trained: onnxruntime is not installed", folder)
+        except Exception as error:  # noqa: BLE001 - what the runtime raises for a graph that it cannot run here is its own
+            _logger.warning("%s is served as it was trained: its compiled form cannot be loaded: %s", folder, error)
     return ServedModel(folder)

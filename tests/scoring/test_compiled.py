@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import ensemble, linear_model, tree
+from sklearn import ensemble, linear_model, svm, tree
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -276,6 +276,19 @@ def test_why_a_model_is_not_compiled_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "skl2onnx", None)
     proof, _ = compile_model(folder, frame)
     assert "skl2onnx is not installed where the model is evaluated" in proof.reason
+
+
+def test_a_classifier_that_decides_by_another_score_than_its_probabilities_is_not_compiled(tmp_path: Path) -> None:
+    folder = save(scaled(svm.SVC(probability=True)), "tree", tmp_path / "svc")
+    proof, graph = compile_model(folder, inputs("tree", rows(50, 2)))
+    assert graph is None
+    assert "SVC is not known to answer the class of the highest probability" in proof.reason
+
+
+def test_a_graph_that_cannot_be_loaded_leaves_the_original_to_answer(tmp_path: Path) -> None:
+    folder = save(tree.DecisionTreeClassifier(), "tree", tmp_path / "model")
+    (tmp_path / "compiled.onnx").write_bytes(b"half a graph")
+    assert isinstance(load(folder, tmp_path / "compiled.onnx"), ServedModel)
 
 
 def test_a_machine_without_the_runtime_serves_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
