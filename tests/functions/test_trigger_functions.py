@@ -158,16 +158,16 @@ def test_a_scheduled_retraining_is_raised_once_when_its_time_has_come(world: Wor
         timer_retraining(tick(world.clock.now() - timedelta(minutes=1)))
         raised += world.sent()
     reason = "schedule 0 0 2 * * SUN at 2026-01-11 02:00 UTC"
-    assert raised == [RetrainingDue(pipeline="churn", cause="schedule", slot="20260111T0200", reason=reason)]
+    assert raised == [RetrainingDue(pipeline="churn", cause="schedule", slot="20260111t0200", reason=reason)]
 
 
 @pytest.mark.parametrize(
     ("asleep", "last_known", "raised"),
     [
-        (timedelta(hours=1), False, ["20260111T0200"]),
-        (timedelta(days=5), True, ["20260111T0200"]),
+        (timedelta(hours=1), False, ["20260111t0200"]),
+        (timedelta(days=5), True, ["20260111t0200"]),
         (timedelta(days=5), False, []),
-        (timedelta(days=8), True, ["20260118T0200"]),
+        (timedelta(days=8), True, ["20260118t0200"]),
     ],
 )
 def test_a_retraining_that_was_slept_through_is_caught_up_with(
