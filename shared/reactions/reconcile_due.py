@@ -22,7 +22,7 @@ from shared.domain.signals import (
 )
 from shared.errors import LandfallError
 from shared.loop import Loop
-from shared.reactions import data_landed
+from shared.reactions import data_landed, retraining_due
 from shared.runs import Outcome
 
 PATIENCE = timedelta(minutes=2)
@@ -209,6 +209,8 @@ def _turns(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator
         if not run_id and not any(next_id):
             continue
         run = loop.ports.ledger.read(Run, state.pipeline, run_id)
+        if run is None and run_id and not retraining_due.give_up(loop, state.pipeline, run_id, PATIENCE):
+            continue
         if run is None or ((run.ended or run.stage != stage) and loop.ports.clock.now() > run.updated_at + PATIENCE):
             release(loop, folder, run_id)
             yield f"the turn of {run_id or 'nobody'} for {stage} is over"

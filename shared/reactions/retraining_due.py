@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 from shared import preparation, runs
 from shared.catalog import PipelineFolder
@@ -81,6 +82,27 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
     most, period = folder.pipeline.retraining.allowance
     loop.ports.ledger.update(PipelineState, signal.pipeline, "state", take)
     return refused
+
+
+def give_up(loop: Loop, pipeline: str, run_id: str, patience: timedelta) -> bool:
+    """Take the turn, and what it spent, from a run that a process has not made before it died; False while that may
+    still be at it. When its signal comes again, it takes the turn anew."""
+    now = loop.ports.clock.now()
+    by_hand = run_id.startswith(f"{pipeline}-m")
+    given_up = False
+
+    def give_back(state: PipelineState | None) -> PipelineState:
+        nonlocal given_up
+        state = state or PipelineState(pipeline=pipeline)
+        # While it has the turn nobody else spends, so the last entry is its own.
+        spent = state.retrainings[-1:] if state.preparing == run_id and not by_hand else ()
+        given_up = not any(abs(now - at) < patience for at in spent)
+        if not given_up or state.preparing != run_id:
+            return state
+        return replace(state, preparing="", retrainings=state.retrainings[: len(state.retrainings) - len(spent)])
+
+    loop.ports.ledger.update(PipelineState, pipeline, "state", give_back)
+    return given_up
 
 
 def _outcome(signal: RetrainingDue, outcome: str, reason: str, *subjects: str) -> Outcome:

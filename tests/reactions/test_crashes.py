@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.signals import ReconcileDue
-from tests.reactions.world import World
+from shared import runs
+from shared.domain.signals import ReconcileDue, RetrainingDue
+from tests.reactions.world import Crash, World
 
 
 def story(world: World) -> tuple[object, ...]:
@@ -70,3 +71,27 @@ def test_a_crash_at_any_call_changes_nothing_in_the_end(tmp_path: Path, part: in
         assert world.fuse.left is None, f"no crash happened at call {fuse}"
         assert story(world) == expected, f"after a crash at call {fuse} of {calls}"
         world.close()
+
+
+@pytest.mark.parametrize("away", [timedelta(seconds=5), timedelta(minutes=30)])
+def test_a_retraining_whose_process_died_between_taking_the_turn_and_making_the_run_is_paid_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, away: timedelta
+) -> None:
+    world.to_champion()
+
+    def die(*_: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as dying:
+        dying.setattr(runs, "begin", die)
+        world.queue.send(RetrainingDue(pipeline="churn", cause="schedule", slot="s1", reason="weekly"))
+        world.drain()
+    assert (world.state.preparing, len(world.state.retrainings)) == ("churn-ss1", 1)
+    again, world.queue.messages = world.queue.messages, []
+    world.drain(away)
+    world.queue.send(ReconcileDue(slot=world.clock.at))
+    world.drain()
+    world.queue.messages += again
+    world.drain(timedelta(hours=2))
+    assert [(run.id, run.status) for run in world.runs][1:] == [("churn-ss1", "succeeded")]
+    assert len(world.state.retrainings) == 1
