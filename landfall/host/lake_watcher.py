@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ log = logging.getLogger("landfall.host")
 
 QUIET = timedelta(milliseconds=300)
 """A file whose size and modification time stay the same for so long was closed."""
+MARGIN_SECONDS = 2.0
+"""What changed so shortly before the last look that went well may have been reported with what broke the next."""
 REMEMBER_SECONDS = 5.0
 """How long the file behind a name that is gone is remembered, to know it under a new name."""
 
@@ -45,7 +48,9 @@ class LakeWatcher:
     renamed folder give one BlobRenamed each, where ADLS Gen2 sends one DirectoryRenamed. What no subscription of
     ours asks for gives nothing: what the loop itself writes, but for manifests.
 
-    Files that are there when it starts give nothing: reconcile finds those that nobody has seen.
+    Files that are there when it starts give nothing: reconcile finds those that nobody has seen. When it is begun
+    again after it broke, it tells of what happened meanwhile. A file whose name is no UTF-8 breaks the watch each
+    time that it changes, and gives nothing: no path of a lake is spelled like that.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class LakeWatcher:
         self._names: dict[str, str] = {}
         self._gone: dict[str, float] = {}
         self._sequence = time.time_ns()
+        self._broken = False
+        self._whole_at = time.time()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Watch until cancelled; calls ``ready`` once nothing that happens is missed any more."""
@@ -67,16 +74,32 @@ class LakeWatcher:
         watch = awatch(
             self._root, watch_filter=None, debounce=100, step=20, rust_timeout=50, yield_on_timeout=True, recursive=True
         )
-        async for changes in watch:
-            ready()
-            events = [*self._noted(changes), *self._closed()]
-            if events:
-                self._publish(events)
+        try:
+            async for changes in watch:
+                ready()
+                events = [*self._missed(), *self._noted(changes), *self._closed()]
+                self._whole_at = time.time()
+                if events:
+                    self._publish(events)
+        finally:
+            self._broken = True
 
     def flush(self) -> None:
         """Tell of the files that are quiet now."""
         if events := list(self._closed()):
             self._publish(events)
+
+    def _missed(self) -> Iterator[dict[str, Any]]:
+        """What has changed since the watch broke, and was told by nobody."""
+        if not self._broken:
+            return
+        self._broken = False
+        for folder, _, files in os.walk(self._root):
+            for file in sorted(files):
+                place = Path(folder, file)
+                with suppress(OSError):
+                    if place.lstat().st_ctime >= self._whole_at - MARGIN_SECONDS:
+                        yield from self._seen(place.relative_to(self._root).as_posix(), True, time.monotonic())
 
     def _noted(self, changes: Iterable[tuple[Change, str]]) -> Iterator[dict[str, Any]]:
         now = time.monotonic()

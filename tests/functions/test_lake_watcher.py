@@ -170,3 +170,15 @@ def test_what_no_subscription_asks_for_gives_nothing(root: Path, lake: FolderLak
 )
 def test_the_subscription_asks_for(path: str, asked_for: bool) -> None:
     assert wanted(path) is asked_for
+
+
+def test_files_that_land_with_one_whose_name_is_no_utf8_are_told_all_the_same(root: Path, seen: Seen) -> None:
+    (root / "landing").mkdir(parents=True)
+    (root / "landing" / "before.csv").write_text("x")
+    closed(seen, "landing/before.csv")
+    (root / "landing" / os.fsdecode(b"bad\xff.csv")).write_bytes(b"id")
+    (root / "landing" / "good.csv").write_text("x")
+    closed(seen, "landing/good.csv")
+    (root / "landing" / "after.csv").write_text("x")
+    closed(seen, "landing/after.csv")
+    assert [path for _, path in told(seen, "FlushWithClose")].count("landing/before.csv") == 1
