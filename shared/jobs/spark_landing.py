@@ -325,8 +325,8 @@ class SparkLanding:
                 optional = self._landing.format == "jsonl" and declared.get(name, "?").endswith("?")
                 if name.lower() in present or optional:
                     continue
-                near = difflib.get_close_matches(name, source.columns, n=1)
-                hint = f"Did {near[0]} mean it?" if near else f"It has {', '.join(source.columns)}."
+                near = difflib.get_close_matches(name, source.columns, n=1, cutoff=0.75)
+                hint = f"Its column {near[0]} may be meant." if near else f"It has {', '.join(source.columns)}."
                 what = f"{source.path} has no column {name}. {hint}"
                 faults.append(fault("missing_column", what, column=name, rows=[_at(source.path)]))
 

@@ -68,7 +68,7 @@ def _manifest(loop: Loop, run: Run) -> Manifest | str:
 
 def _reject(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:
     """Turn down the batches whose files break a rule; those that only came along are prepared without them."""
-    reason = "; ".join(_words(fault) for fault in manifest.faults)
+    reason = "; ".join(words(fault) for fault in manifest.faults)
     named = {row.get("file") for fault in manifest.faults for row in fault.get("rows") or ()}
     batches = [b for b in (loop.ports.ledger.read(Batch, run.pipeline, batch) for batch in run.batches) if b]
     broken = [b.id for b in batches if named.intersection(file.path for file in b.files)] or list(run.batches)
@@ -84,11 +84,13 @@ def _reject(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> 
     return _outcome(signal, "rejected", reason, *broken)
 
 
-def _words(fault: dict[str, Any]) -> str:
+def words(fault: dict[str, Any]) -> str:
     """A broken rule with where to look: "x is outside 0 to 1 in 2 of 60 rows (a.csv row 7: 3.2, …)"."""
     rows = fault.get("rows") or []
-    named = [f"{PurePosixPath(str(r.get('file'))).name} row {r.get('row')}: {r.get('value')}" for r in rows[:SHOWN]]
-    more = ", …" if len(rows) > SHOWN else ""
+    # Where a whole file is at fault there is no row, and the text names the file.
+    told = [row for row in rows if row.get("row") is not None]
+    named = [f"{PurePosixPath(str(r.get('file'))).name} row {r['row']}: {r.get('value')}" for r in told[:SHOWN]]
+    more = ", …" if len(told) > SHOWN else ""
     return fault["text"].rstrip(".") + (f" ({', '.join(named)}{more})" if named else "")
 
 
