@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
+from shared.domain.events import delivered, storage_signal
+from shared.domain.signals import EventUnreadable
 from tests.functions.tiny_app import Seen, event
 
 NOTIFICATION = {"aeg-event-type": "Notification"}
@@ -35,10 +39,21 @@ def test_one_failing_event_makes_500_of_all_and_sends_no_output(client: httpx.Cl
     assert sorted(seen.wait("queue_signals", 2)) == ["fine", "good"]
 
 
-def test_an_event_that_the_worker_cannot_decode_is_500(client: httpx.Client, seen: Seen) -> None:
-    broken = event("x") | {"eventTime": "yesterday"}
-    assert client.post(address("event_storage"), headers=NOTIFICATION, json=[broken]).status_code == 500
-    assert seen.of("event_storage") == []
+@pytest.mark.parametrize("time", ["yesterday", "", 5, ["2026-11-24T08:00:00Z"], {}])
+def test_an_event_whose_time_cannot_be_read_gets_to_the_function_which_records_it(
+    client: httpx.Client, seen: Seen, time: object
+) -> None:
+    broken = event("x") | {"eventTime": time}
+    assert client.post(address("event_storage"), headers=NOTIFICATION, json=[broken]).status_code == 202
+    (arrived,) = seen.of("event_storage")
+    assert arrived.event_time is None
+    assert isinstance(storage_signal(delivered(arrived)), EventUnreadable)
+
+
+def test_an_event_with_half_a_character_gets_to_the_function(client: httpx.Client, seen: Seen) -> None:
+    broken = json.dumps([event("\ud800", subject="/\ud800.csv")])
+    assert client.post(address("event_storage"), headers=NOTIFICATION, content=broken).status_code == 202
+    assert [(arrived.id, arrived.subject) for arrived in seen.of("event_storage")] == [("?", "/?.csv")]
 
 
 def test_a_cloud_event_arrives_as_one(client: httpx.Client, seen: Seen) -> None:
