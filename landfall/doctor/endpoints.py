@@ -8,6 +8,7 @@ from typing import Any
 
 from landfall.doctor.finding import Check, Finding
 from landfall.setup.estate import MACHINE_LEARNING, Estate
+from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import ARM
 from shared.catalog import Catalog
@@ -22,7 +23,7 @@ FORBIDDEN = "Let who runs doctor read the workspace: it needs the role AzureML D
 
 def endpoint(estate: Estate, pipeline: Pipeline) -> Check:
     """Its state, and room for a deployment; what it may be called is a rule of pipelines."""
-    name = pipeline.endpoint
+    name = online_endpoint(pipeline.endpoint, estate.workspace.path)
 
     def look() -> Iterator[Finding]:
         client = estate.workspace.client
@@ -42,7 +43,7 @@ def endpoint(estate: Estate, pipeline: Pipeline) -> Check:
         subject=name,
         look=look,
         forbidden=FORBIDDEN,
-        missing="Make it: landfall setup --apply. If its name is taken in the region, set another rollout.endpoint.",
+        missing="Make it: landfall setup --apply.",
         audience=ARM,
     )
     return check

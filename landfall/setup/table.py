@@ -16,6 +16,7 @@ from landfall.setup.spark_pool import SparkPool
 from landfall.setup.subscription import DEAD_LETTERS, TABLE, Subscription
 from landfall.setup.synapse_role import OWN_IDENTITY, PIPELINES, SPARK, SynapseRole
 from landfall.setup.system_topic import STORAGE_TOPIC, WORKSPACE_TOPIC, SystemTopic
+from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.catalog import Catalog
 from shared.errors import ConfigurationError, Fault
 from shared.settings import Settings
@@ -48,7 +49,10 @@ def resources(settings: Settings, estate: Estate | None = None) -> list[Resource
         Connection(estate),
         Datastore(estate),
         *(Environment(estate, folder) for folder in folders),
-        *(Endpoint(estate, name) for name in sorted({folder.pipeline.endpoint for folder in folders})),
+        *(
+            Endpoint(estate, online_endpoint(name, estate.workspace.path))
+            for name in sorted({folder.pipeline.endpoint for folder in folders})
+        ),
         *(Subscription(estate, events) for events in TABLE),
     ]
     return made

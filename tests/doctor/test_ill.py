@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.endpoint_names import online_endpoint
 from tests.doctor.conftest import Installation
 from tests.setup.conftest import APP
+from tests.standin.azureml import WORKSPACE
 from tests.standin.resource_manager import HOME
 from tests.standin.subscription import Subscription
 
@@ -18,6 +20,7 @@ ROLE_TAKEN = {
     "The ledger.",
     "Jobs, models, endpoints, deployments, scoring.",
 }
+CHURN, BANK = (online_endpoint(name, WORKSPACE) for name in ("customer-churn", "bank-customers"))
 CSV_LANDS_ELSEWHERE = "landing:\n  path: incoming/bank-customers"
 
 
@@ -44,8 +47,8 @@ def break_everything(installation: Installation) -> None:
     del arm.of(f"{TOPICS}/evgst-landfall/eventSubscriptions/manifests")["properties"]["deadLetterWithResourceIdentity"]
     jobs = arm.of(f"{TOPICS}/evgst-landfall-ws/eventSubscriptions/jobs-and-models")["properties"]
     jobs["destination"]["properties"]["resourceId"] = f"{APP}/functions/event_ml"
-    azure.endpoints.all["customer-churn"].state = "Failed"
-    del azure.endpoints.all["bank-customers"]
+    azure.endpoints.all[CHURN].state = "Failed"
+    del azure.endpoints.all[BANK]
     azure.ml.computes["cpu-cluster"]["provisioningState"] = "Failed"
     arm.usages["standardDSv2Family"] = (6, 10)
     bank = installation.pipelines / "bank-customers" / "pipeline.yaml"
@@ -91,8 +94,8 @@ def take_roles_away(azure: Subscription) -> None:
         ("event subscription", "landed", "eventDeliverySchema is 'CloudEventSchemaV1_0'", "landfall setup --apply"),
         ("event subscription", "manifests", "deadLetter.container is ''", "landfall setup --apply"),
         ("event subscription", "jobs-and-models", "functions/event_ml' and should be", "landfall setup --apply"),
-        ("endpoint", "customer-churn", "in state Failed", "Delete it and run landfall setup --apply"),
-        ("endpoint", "bank-customers", "does not exist", "set another rollout.endpoint"),
+        ("endpoint", CHURN, "in state Failed", "Delete it and run landfall setup --apply"),
+        ("endpoint", BANK, "does not exist", "landfall setup --apply"),
         ("compute", "cpu-cluster", "could not be made", "Delete it"),
         ("quota", "landfall-ws", "needs 5 cores of standardDSv2Family, and 4 of 10 are left", "Quota"),
         ("landing", "landing/", "bank-customers lands in incoming/bank-customers", "below landing/"),

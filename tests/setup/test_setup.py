@@ -16,8 +16,10 @@ from typer.testing import CliRunner, Result
 from landfall.cli import app
 from landfall.setup.plan import Step, apply, plan
 from landfall.setup.table import resources
+from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.settings import ROOT, Settings
 from tests.setup.conftest import APP
+from tests.standin.azureml import WORKSPACE
 from tests.standin.resource_manager import HOME
 from tests.standin.subscription import Subscription
 
@@ -88,7 +90,8 @@ def test_what_was_made_is_what_the_loop_needs(azure: Subscription, settings: Set
     assert azure.ml.datastores["landfall_lake"]["credentials"] == {"credentialsType": "None"}
     connection = azure.ml.connections["synapse-connection"]
     assert (connection["category"], connection["authType"]) == ("AzureSynapseAnalytics", "ManagedIdentity")
-    assert set(azure.endpoints.all) == {"bank-customers", "customer-churn"}
+    names = [online_endpoint(name, WORKSPACE) for name in ("bank-customers", "customer-churn")]
+    assert sorted(azure.endpoints.all) == names
     assert all(endpoint.properties["authMode"] == "AADToken" for endpoint in azure.endpoints.all.values())
     environments = {name for kind, name, _ in azure.ml.assets if kind == "environments"}
     assert environments == {"landfall-bank-customers", "landfall-customer-churn"}

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from shared.adapters.azure import batch_deployments, batch_pipeline, pipeline_runs
-from shared.adapters.azure.batch_deployments import batch_endpoint
 from shared.adapters.azure.batch_service import SynapseBatchService
 from shared.adapters.azure.credential import AppCredential
+from shared.adapters.azure.endpoint_names import batch_endpoint
 from shared.adapters.azure.lake import BlobLake
 from shared.adapters.azure.pipeline_runs import PipelineRuns
 from shared.adapters.azure.workspace import Workspace

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 
 from shared.adapters.azure.credential import AppCredential
+from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local.lake import FolderLake
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
 from tests.standin import StandIn
-from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION
+from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION, WORKSPACE
+from tests.standin.online_endpoints import NAME as ENDPOINT_NAME
 from tests.standin.online_endpoints import Deployment, Endpoint
+
+CHURN = online_endpoint("churn", WORKSPACE)
 
 
 class Registry:
@@ -62,14 +66,33 @@ def ready(service: AzureEndpoints, *versions: str) -> None:
         service.deploy("churn", f"v{version}", model="churn", version=version, sizing=Rollout())
 
 
+@pytest.mark.parametrize("name", ["abc", "customer-churn", "a-" + "b" * 30, "a" * 24 + "-" + "b" * 7])
+def test_an_endpoint_has_a_name_that_no_other_workspace_of_the_region_takes(name: str) -> None:
+    ours = online_endpoint(name, WORKSPACE)
+    assert ENDPOINT_NAME.fullmatch(ours) and ours.startswith(name[:24])
+    assert ours != online_endpoint(name, WORKSPACE.replace(GROUP, "another"))
+    assert ours != online_endpoint(f"{name}x", WORKSPACE)
+    assert ours == online_endpoint(name, WORKSPACE.upper())
+
+
+def test_the_endpoint_of_a_pipeline_is_made_under_that_name_alone(azure: StandIn, service: AzureEndpoints) -> None:
+    bare = r"/onlineEndpoints/churn(/|$)"
+    before = len(azure.made(bare))
+    ready(service, "1")
+    service.set_traffic("churn", {"v1": 100})
+    assert set(azure.endpoints.all) == {CHURN} and CHURN != "churn"
+    assert service.traffic("churn") == {"v1": 100}
+    assert len(azure.made(bare)) == before
+
+
 def test_a_deployment_is_of_its_size_with_the_models_own_environment_and_our_scoring_code(
     azure: StandIn, service: AzureEndpoints
 ) -> None:
     sizing = Rollout(instance_type="Standard_F4s_v2", instance_count=3)
     service.ensure("churn")
     service.deploy("churn", "v7", model="churn", version="7", sizing=sizing)
-    assert azure.endpoints.all["churn"].properties["authMode"] == "AADToken"
-    made = azure.endpoints.all["churn"].deployments["version-7"]
+    assert azure.endpoints.all[CHURN].properties["authMode"] == "AADToken"
+    made = azure.endpoints.all[CHURN].deployments["version-7"]
     assert made.model == ("churn", "7")
     assert (made.properties["instanceType"], made.sku["capacity"]) == ("Standard_F4s_v2", 3)
     assert made.properties["codeConfiguration"]["scoringScript"] == "score.py"
@@ -87,7 +110,7 @@ def test_a_compiled_form_is_deployed_with_the_runtime_that_it_needs(
     lake.write("models/churn/8/compiled.onnx", b"a graph")
     service.ensure("churn")
     service.deploy("churn", "v8", model="churn", version="8", sizing=Rollout())
-    made = azure.endpoints.all["churn"].deployments["version-8"]
+    made = azure.endpoints.all[CHURN].deployments["version-8"]
     environment = azure.ml.asset(made.properties["environmentId"], "environments")
     assert environment and "onnxruntime" in azure.ml.assets["environments", *environment]["condaFile"]
 
@@ -143,7 +166,7 @@ def test_a_deployment_that_fails_says_why(azure: StandIn, service: AzureEndpoint
 def test_a_create_that_took_effect_without_an_answer_is_not_sent_again(
     azure: StandIn, service: AzureEndpoints, fault: dict[str, Any]
 ) -> None:
-    azure.faults.add("PUT .*/onlineEndpoints/churn$", after=True, **fault)
+    azure.faults.add(f"PUT .*/onlineEndpoints/{CHURN}$", after=True, **fault)
     azure.faults.add("PUT .*/deployments/version-1$", after=True, **fault)
     before = len(azure.made("PUT .*/onlineEndpoints/"))
     ready(service, "1")
@@ -153,7 +176,7 @@ def test_a_create_that_took_effect_without_an_answer_is_not_sent_again(
 
 
 def test_a_create_without_effect_is_transient(azure: StandIn, service: AzureEndpoints) -> None:
-    azure.faults.add("PUT .*/onlineEndpoints/churn$", status=503)
+    azure.faults.add(f"PUT .*/onlineEndpoints/{CHURN}$", status=503)
     with pytest.raises(Transient):
         service.ensure("churn")
     assert service.deployments("churn") == {}
@@ -168,13 +191,13 @@ def test_a_shift_without_an_answer_is_transient_and_in_force_when_it_had_effect(
     azure: StandIn, service: AzureEndpoints
 ) -> None:
     ready(service, "1")
-    azure.faults.add("PUT .*/onlineEndpoints/churn$", after=True, status=503)
+    azure.faults.add(f"PUT .*/onlineEndpoints/{CHURN}$", after=True, status=503)
     with pytest.raises(Transient):
         service.set_traffic("churn", {"v1": 100})
     assert service.traffic("churn") == {"v1": 100}
-    sent = len(azure.made("PUT .*/onlineEndpoints/churn$"))
+    sent = len(azure.made(f"PUT .*/onlineEndpoints/{CHURN}$"))
     service.set_traffic("churn", {"v1": 100})
-    assert len(azure.made("PUT .*/onlineEndpoints/churn$")) == sent
+    assert len(azure.made(f"PUT .*/onlineEndpoints/{CHURN}$")) == sent
 
 
 def test_a_deletion_without_an_answer_is_transient_and_done_when_asked_again(
@@ -196,9 +219,9 @@ def test_more_deployments_than_an_endpoint_holds_are_rejected(azure: StandIn, se
 
 def test_shifting_keeps_what_else_the_endpoint_is(azure: StandIn, service: AzureEndpoints) -> None:
     ready(service, "1")
-    before = dict(azure.endpoints.all["churn"].properties)
+    before = dict(azure.endpoints.all[CHURN].properties)
     service.set_traffic("churn", {"v1": 100})
-    assert azure.endpoints.all["churn"].properties["authMode"] == before["authMode"]
+    assert azure.endpoints.all[CHURN].properties["authMode"] == before["authMode"]
 
 
 def test_scoring_takes_a_token_for_azure_ml_and_one_call(azure: StandIn, service: AzureEndpoints) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.adapters.azure.endpoint_names import batch_endpoint
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.model_environment import environment_of
 from shared.adapters.azure.workspace import Workspace
@@ -42,12 +43,6 @@ class Target:
 
     address: str
     deployment: str
-
-
-def batch_endpoint(pipeline: str, workspace: str) -> str:
-    """The name of a pipeline's batch endpoint. ``workspace`` is the resource id: names are unique in a region."""
-    digest = hashlib.sha256(f"{workspace.lower()}/{pipeline}".encode()).hexdigest()[:6]
-    return f"{pipeline[:19].rstrip('-')}-batch-{digest}"
 
 
 class BatchDeployments:

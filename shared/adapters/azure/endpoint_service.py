@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.adapters.azure.failures import of_status, translated
 from shared.adapters.azure.model_environment import environment_of
 from shared.adapters.azure.workspace import SCORING, Workspace
@@ -56,7 +57,8 @@ class _Look:
 
 
 class AzureEndpoints:
-    """The EndpointService port. Deployment ``v7`` is ``version-7`` on Azure, where names have 3 letters at least.
+    """The EndpointService port. Deployment ``v7`` is ``version-7`` on Azure, where names have 3 letters at least,
+    and an endpoint has the name that :func:`~shared.adapters.azure.endpoint_names.online_endpoint` gives it.
 
     A deployment serves with :mod:`shared.jobs.serve`, in the environment that its model was saved with, and brings
     the compiled form along if the lake has one.
@@ -77,9 +79,10 @@ class AzureEndpoints:
             return
         from azure.ai.ml.entities import ManagedOnlineEndpoint
 
-        entity = ManagedOnlineEndpoint(name=endpoint, auth_mode="aad_token", tags={"landfall": "endpoint"})
+        name = self._named(endpoint)
+        entity = ManagedOnlineEndpoint(name=name, auth_mode="aad_token", tags={"landfall": "endpoint"})
         try:
-            with translated(f"create endpoint {endpoint}"):
+            with translated(f"create endpoint {name}"):
                 self._workspace.client.online_endpoints.begin_create_or_update(entity)
         except (Transient, Conflict) as error:
             if self._endpoint(endpoint) is None:
@@ -162,7 +165,7 @@ class AzureEndpoints:
         self._refuse_while_changing(endpoint, present)
         try:
             with translated(f"delete deployment {deployment} of endpoint {endpoint}"):
-                self._workspace.client.online_deployments.begin_delete(_azure_name(deployment), endpoint)
+                self._workspace.client.online_deployments.begin_delete(_azure_name(deployment), self._named(endpoint))
         except Missing:
             return
         except Conflict as error:
@@ -248,12 +251,15 @@ class AzureEndpoints:
             self._looks[endpoint] = look
             return look
 
+    def _named(self, endpoint: str) -> str:
+        return online_endpoint(endpoint, self._workspace.path)
+
     def _endpoint(self, endpoint: str) -> OnlineEndpoint | None:
         if not _NAME.fullmatch(endpoint):
             return None
         try:
-            with translated(f"look up endpoint {endpoint}"):
-                return self._workspace.client.online_endpoints.get(endpoint)
+            with translated(f"look up endpoint {self._named(endpoint)}"):
+                return self._workspace.client.online_endpoints.get(self._named(endpoint))
         except Missing:
             return None
 
@@ -266,14 +272,14 @@ class AzureEndpoints:
     def _refuse_while_changing(self, endpoint: str, present: OnlineEndpoint) -> None:
         state = _state(present)
         if state == "failed":
-            raise Refused(f"endpoint {endpoint} could not be created; delete it in Azure ML, it is then made anew")
+            raise Refused(f"endpoint {present.name} could not be created; delete it in Azure ML, it is then made anew")
         if state != "ready":
             raise Transient(f"endpoint {endpoint} is {state} and refuses changes; try again later")
 
     def _deployment(self, endpoint: str, deployment: str) -> ManagedOnlineDeployment | None:
         try:
             with translated(f"look up deployment {deployment} of endpoint {endpoint}"):
-                return self._workspace.client.online_deployments.get(_azure_name(deployment), endpoint)
+                return self._workspace.client.online_deployments.get(_azure_name(deployment), self._named(endpoint))
         except Missing:
             return None
 
@@ -282,14 +288,14 @@ class AzureEndpoints:
             return []
         try:
             with translated(f"list the deployments of endpoint {endpoint}"):
-                return list(self._workspace.client.online_deployments.list(endpoint))
+                return list(self._workspace.client.online_deployments.list(self._named(endpoint)))
         except Missing:
             return []
 
     def _why(self, endpoint: str, name: str) -> str:
         try:
             with translated(f"read the log of deployment {name} of endpoint {endpoint}"):
-                log = self._workspace.client.online_deployments.get_logs(name, endpoint, lines=50)
+                log = self._workspace.client.online_deployments.get_logs(name, self._named(endpoint), lines=50)
         except (Rejected, Transient, Conflict) as error:
             return f"its log could not be read ({error})"
         lines = [line.strip() for line in log.splitlines() if line.strip()]
@@ -310,7 +316,7 @@ class AzureEndpoints:
         with translated(f"describe deployment {deployment} of endpoint {endpoint}"):
             return ManagedOnlineDeployment(
                 name=_azure_name(deployment),
-                endpoint_name=endpoint,
+                endpoint_name=self._named(endpoint),
                 model=f"azureml:{model}:{version}",
                 code_configuration=CodeConfiguration(code=str(folder), scoring_script=SCRIPT),
                 environment=Environment(image=Training().image, conda_file=environment),
