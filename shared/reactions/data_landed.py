@@ -15,6 +15,7 @@ from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState,
 from shared.domain.signals import BatchDue, DataLanded
 from shared.errors import AlreadyExists, Rejected, Transient
 from shared.loop import Loop
+from shared.pipeline_rules import within
 from shared.ports.signal_queue import MAX_DELAY
 from shared.runs import Outcome
 
@@ -30,6 +31,8 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
             f"{lake.account}/{lake.container}; point the event subscription at that account, "
             "or set LANDFALL_LAKE_ACCOUNT and LANDFALL_LAKE_CONTAINER"
         )
+    if signal.api in ("RenameDirectory", "DirectoryRenamed"):
+        return _unfold(signal, loop)
     folder = loop.catalog.for_path(signal.path)
     if folder is None:
         return Outcome(
@@ -39,8 +42,6 @@ def react(signal: DataLanded, loop: Loop) -> Outcome:
             reason=f"no pipeline lands at {signal.path}",
             subjects=(signal.path,),
         )
-    if signal.api in ("RenameDirectory", "DirectoryRenamed"):
-        return _unfold(signal, folder, loop)
     reason = why_not(folder, signal.path, signal.api, signal.size)
     if reason:
         return _outcome(folder, signal, "nothing", reason)
@@ -179,12 +180,26 @@ def _close(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
     return _outcome(folder, signal, "done", f"the marker closes batch {batch_id}", batch_id)
 
 
-def _unfold(signal: DataLanded, folder: PipelineFolder, loop: Loop) -> Outcome:
-    """A folder was renamed into place: each of its files has landed."""
-    files = list(loop.ports.lake.list(f"{signal.path.rstrip('/')}/"))
+def _unfold(signal: DataLanded, loop: Loop) -> Outcome:
+    """A folder was renamed into place, be it below, a landing folder itself or above some: each of its files that is
+    in a landing folder now has landed."""
+    renamed = signal.path.rstrip("/")
+    folder = loop.catalog.for_path(f"{renamed}/file")
+    tops = (
+        [renamed]
+        if folder
+        else [top for f in loop.catalog.all() if within(top := f.pipeline.landing.path.rstrip("/"), renamed)]
+    )
+    files = [info for top in tops for info in loop.ports.lake.list(f"{top}/")]
     for info in files:
         loop.ports.queue.send(replace(signal, path=info.path, api="RenameFile", etag=info.etag, size=info.size))
-    return _outcome(folder, signal, "done", f"a folder of {len(files)} files was renamed into place")
+    return Outcome(
+        pipeline=folder.pipeline.name if folder else "",
+        what="file landed",
+        outcome="done" if tops else "nothing",
+        reason=f"a folder of {len(files)} files was renamed into place" if tops else f"no pipeline lands at {renamed}",
+        subjects=(signal.path,),
+    )
 
 
 def is_marker(folder: PipelineFolder, path: str) -> bool:

@@ -68,6 +68,25 @@ def test_an_event_of_an_older_version_of_the_file_is_stale(world: World) -> None
     assert "stale" in world.reasons("nothing")
 
 
+@pytest.mark.parametrize("renamed", ["landing/churn/today", "landing/churn", "landing"])
+def test_a_folder_renamed_into_place_lands_with_all_its_files_wherever_its_top_is(world: World, renamed: str) -> None:
+    for name in "ab":
+        world.lake.write(f"landing/churn/today/{name}.csv", b"x")
+    world.lake.write("landing/elsewhere/c.csv", b"x")
+    world.event(renamed, api="RenameDirectory")
+    world.drain(QUIET)
+    assert [[file.path for file in batch.files] for batch in world.batches] == [
+        ["landing/churn/today/a.csv", "landing/churn/today/b.csv"]
+    ]
+
+
+def test_a_folder_renamed_to_where_no_pipeline_lands_is_recorded(world: World) -> None:
+    world.lake.write("landing/elsewhere/c.csv", b"x")
+    world.event("landing/elsewhere", api="RenameDirectory")
+    world.drain(QUIET)
+    assert "no pipeline lands at landing/elsewhere" in world.reasons("nothing", "-")
+
+
 def test_a_file_of_a_foreign_account_is_rejected(world: World) -> None:
     signal = DataLanded(
         account="stranger", container="lake", path="landing/churn/a.csv", api="PutBlob", event="e", at=world.clock.at
