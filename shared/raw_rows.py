@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from shared.column_types import NULL_TEXTS, SQL_TYPES, quote
+from shared.column_types import NULL_TEXTS, SQL_TYPES, quote, typed
 from shared.errors import InvalidRequest, Rejected
 from shared.features_sql import DIALECT, analyse, parse
 
@@ -30,7 +30,8 @@ class RawRows:
     def run(self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Run a row-wise ``sql`` on raw rows, in their order.
 
-        A value may be of its column's type or text that reads as it; one that a row leaves out is null.
+        A value may be of its column's type or text that reads as it, just as when it lands; one that a row leaves
+        out is null.
         Raises :class:`~shared.errors.InvalidRequest` with up to 100 faults (row from 0, column, value,
         expected, problem) for values that do not fit, and for rows that the query's WHERE leaves out:
         no model was trained on such rows. Raises :class:`~shared.errors.Rejected` when ``sql`` is not
@@ -41,8 +42,8 @@ class RawRows:
         if not rows:
             return []
         given = tuple(columns.items())
-        lists = _read(given, rows)
         with self._lock:
+            lists = _read(given, rows, self._read_texts)
             statement, con = self._statement(sql, given), self._open()
             try:
                 con.execute(statement, [list(range(len(rows))), *lists])
@@ -77,6 +78,11 @@ class RawRows:
             self._con.execute("PRAGMA disable_optimizer")
         return self._con
 
+    def _read_texts(self, kind: str, values: list[str]) -> list[Any]:
+        """Texts as the column type ``kind``, by the expression that landed ones are read with; None: it is none."""
+        query = f"SELECT {typed('value', 'VARCHAR', kind)} FROM (SELECT unnest($1::VARCHAR[]) AS value)"
+        return [row[0] for row in self._open().execute(query, [values]).fetchall()]
+
     def _prepare(self, sql: str, columns: tuple[tuple[str, str], ...]) -> duckdb.Statement:
         import duckdb
         from sqlglot import exp
@@ -103,7 +109,11 @@ class RawRows:
         return statement
 
 
-def _read(columns: tuple[tuple[str, str], ...], rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def _read(
+    columns: tuple[tuple[str, str], ...],
+    rows: Sequence[Mapping[str, Any]],
+    read_texts: Callable[[str, list[str]], list[Any]],
+) -> list[list[Any]]:
     """The rows' values by column, each of its column's type."""
     faults: list[dict[str, object]] = []
     known = {name for name, _ in columns}
@@ -111,10 +121,14 @@ def _read(columns: tuple[tuple[str, str], ...], rows: Sequence[Mapping[str, Any]
     for name, declared in columns:
         kind = declared.removesuffix("?")
         reader, values = _READERS[kind], []
+        texts = [row[name] for row in rows if isinstance(row.get(name), str)] if kind != "string" else []
+        read = zip(texts, read_texts(kind, texts) if texts else (), strict=True)
+        understood = {text: value for text, value in read if value is not None}
         for number, row in enumerate(rows):
             value = row.get(name)
             if isinstance(value, str) and kind != "string":
-                value = None if value.strip() in NULL_TEXTS else value.strip()
+                # A text that is none of the type stays one, which no reader takes.
+                value = None if value.strip(" ") in NULL_TEXTS else understood.get(value, value)
             try:
                 values.append(None if value is None else reader(value))
             except (ValueError, TypeError, KeyError, OverflowError):
@@ -146,22 +160,24 @@ def _string(value: Any) -> str:
 
 
 def _int(value: Any) -> int:
-    number = int(float(value)) if isinstance(value, str) and "." in value else int(value)
-    if isinstance(value, bool) or float(value) != number or not -(2**63) <= number < 2**63:
+    if isinstance(value, str | bool):
+        raise TypeError
+    number = int(value)
+    if number != value or not -(2**63) <= number < 2**63:
         raise ValueError
     return number
 
 
 def _double(value: Any) -> float:
+    if isinstance(value, str | bool):
+        raise TypeError
     number = float(value)
-    if isinstance(value, bool) or number - number != 0:
+    if number - number != 0:
         raise ValueError
     return number
 
 
 def _boolean(value: Any) -> bool:
-    if isinstance(value, str):
-        return _TRUTH[value.lower()]
     if value in (0, 1):
         return bool(value)
     raise ValueError
@@ -176,19 +192,12 @@ def _date(value: Any) -> date:
 
 def _timestamp(value: Any) -> datetime:
     """Naive, in UTC; an offset counts."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    elif isinstance(value, date) and not isinstance(value, datetime):
+    if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time.min)
     if not isinstance(value, datetime):
         raise TypeError
     return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
 
-
-_TRUTH = {
-    "true": True, "t": True, "yes": True, "y": True, "1": True,
-    "false": False, "f": False, "no": False, "n": False, "0": False,
-}  # fmt: skip
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "string": _string,
