@@ -11,9 +11,10 @@ bp = func.Blueprint()
 @bp.route(route="pipelines/{name}/drift", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def http_drift(req: func.HttpRequest) -> func.HttpResponse:
     """Compare the prediction log up to now with the reference profile."""
-    from shared import bootstrap, http_api
+    from shared import http_api
     from shared.domain.signals import DriftCheckDue
 
     return http_api.operator(
-        req, lambda name, body, common: DriftCheckDue(pipeline=name, slot=bootstrap.loop().ports.clock.now())
+        req,
+        lambda name, body, common: DriftCheckDue(pipeline=name, slot=common["at"], request=common["request"]),
     )

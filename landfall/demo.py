@@ -127,8 +127,10 @@ def _drifting(stage: Stage) -> None:
         _score(stage, {"dataframe_records": [_raw(row) for row in segment[start : start + 100]]}).raise_for_status()
     stage.loop.predictions.flush()
     claim = None
-    for _ in range(2):
-        signal = DriftCheckDue(pipeline=PIPELINE, slot=datetime.now(UTC))
+    every = stage.loop.catalog.get(PIPELINE).pipeline.drift.every
+    for window in range(2):
+        # Looking at one window twice would be one sign of drift: the second is the window of the next timer.
+        signal = DriftCheckDue(pipeline=PIPELINE, slot=datetime.now(UTC) + window * every)
         stage.loop.ports.queue.send(signal)
         claim = settled(stage.loop, signal)
         console.print(f"  {escape(claim.reason) if claim else 'no check was made'}")

@@ -373,6 +373,7 @@ class PipelineState(Entry):
     missing_since: datetime | None = None
     drift_status: str = "unknown"
     drift_at: datetime | None = None
+    drift_counted_at: datetime | None = None
     recent_drift: tuple[bool, ...] = ()
     last_drift_retraining_at: datetime | None = None
     retrainings: tuple[datetime, ...] = ()

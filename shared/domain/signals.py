@@ -155,14 +155,15 @@ class RolloutDue(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheckDue(Signal):
-    """A drift window of a pipeline has ended at ``slot``."""
+    """A drift window of a pipeline has ended at ``slot``; with ``request`` because a person wants to look at it now."""
 
     pipeline: str
     slot: datetime
+    request: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.pipeline}@{self.slot.isoformat()}"
+        return f"{self.pipeline}/{self.request}" if self.request else f"{self.pipeline}@{self.slot.isoformat()}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,8 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
         return _outcome(
             signal,
             "nothing",
-            f"{check.reason}; seen in {found} of the last {n} checks, retraining follows from {k} on",
+            f"{check.reason}; seen in {found} of the last {n} checks, retraining follows from {k} on; "
+            f"checks within {folder.pipeline.drift.every} count as one",
             *subjects,
         )
     last, cooldown = state.last_drift_retraining_at, folder.pipeline.drift.cooldown
@@ -151,10 +152,16 @@ def _remember(state: PipelineState | None, folder: PipelineFolder, check: DriftC
     state = state or PipelineState(pipeline=check.pipeline)
     if state.drift_at and check.at <= state.drift_at <= now:
         return state
+    state = replace(state, drift_status=check.status, drift_at=check.at)
+    if check.status not in ("none", "drift"):
+        return state
     _, n = folder.pipeline.drift.k_of_n
-    judged = check.status in ("none", "drift")
-    recent = (*state.recent_drift, check.status == "drift")[-n:] if judged else state.recent_drift
-    return replace(state, drift_status=check.status, drift_at=check.at, recent_drift=recent)
+    counted = state.drift_counted_at
+    found = check.status == "drift"
+    # The same window looked at once more is no second sign of drift: the newer look counts in place of the older.
+    if counted and state.recent_drift and counted <= check.at < counted + folder.pipeline.drift.every:
+        return replace(state, recent_drift=(*state.recent_drift[:-1], found))
+    return replace(state, drift_counted_at=check.at, recent_drift=(*state.recent_drift, found)[-n:])
 
 
 def _words(span: timedelta) -> str:

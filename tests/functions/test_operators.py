@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import azure.functions as func
 import pytest
 
 from functions.http_approve import http_approve
+from functions.http_drift import http_drift
 from functions.http_freeze import http_freeze
 from functions.http_pin import http_pin
 from functions.http_rollback import http_rollback
@@ -78,3 +80,13 @@ def test_a_body_that_is_no_object_is_refused_however_deep(world: World, body: by
     status, answer = post(http_freeze, body)
     assert (status, answer["error"]["code"]) == (400, "Refused")
     assert world.sent() == []
+
+
+def test_a_repeated_request_to_look_for_drift_is_one_request(world: World) -> None:
+    keys = set()
+    for _ in range(2):
+        status, answer = post(http_drift, {"request": "r1"})
+        assert status == 202
+        keys.add(answer["signal"])
+        world.clock.advance(timedelta(seconds=5))
+    assert keys == {"DriftCheckDue:churn/r1"}

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from shared import reactions
+from shared.domain.ledger import DriftCheck
 from shared.domain.signals import (
     ApprovalGiven,
+    DriftCheckDue,
     EvaluationFinished,
     FreezeRequested,
     OperatorSignal,
@@ -18,6 +20,7 @@ from shared.domain.signals import (
     RollbackRequested,
     Signal,
 )
+from shared.reactions import drift_check_due
 from tests.reactions.world import PIPELINE, World
 
 REST = timedelta(hours=2)
@@ -265,4 +268,27 @@ def test_an_approved_version_that_is_no_longer_better_is_kept_out(tmp_path: Path
     world.services.gain = 0.0
     world.drain(2 * REST)
     assert (world.state.champion, world.versions["3"].status) == ("2", "kept_out")
+    world.close()
+
+
+def test_looking_at_one_drift_window_twice_is_no_sustained_drift(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path / "world", PIPELINE.replace("1 of 1", "2 of 3"))
+    world.to_champion()
+
+    def drifted(signal: DriftCheckDue, *_: object) -> DriftCheck:
+        return DriftCheck(
+            pipeline="churn", id=signal.slot.isoformat(), at=signal.slot, status="drift", rows=100, version="1"
+        )
+
+    monkeypatch.setattr(drift_check_due, "_check", drifted)
+    for request in "ab":
+        world.queue.send(DriftCheckDue(pipeline="churn", slot=world.clock.now(), request=request))
+        world.drain(timedelta(seconds=1))
+    assert world.reasons("nothing").count("seen in 1 of the last 3 checks") == 2
+    world.clock.at += timedelta(hours=1)
+    world.queue.send(DriftCheckDue(pipeline="churn", slot=world.clock.now()))
+    world.drain()
+    assert "retraining is asked for" in world.reasons("done")
     world.close()

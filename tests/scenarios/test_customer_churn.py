@@ -187,7 +187,10 @@ def test_drift_is_found_in_traffic_of_one_segment_and_leads_to_a_retraining_that
     living.loop.predictions.flush()
     first = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC)))
     assert "1 of the last 3" in first.reason
-    second = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC)))
+    again = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC)))
+    assert "1 of the last 3" in again.reason
+    every = living.loop.catalog.get(NAME).pipeline.drift.every
+    second = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC) + every))
     assert "retraining is asked for" in second.reason
     checks = list(living.loop.ports.ledger.list(DriftCheck, NAME))
     assert "internet_service" in checks[-1].drifted
