@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 not f
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import logging
@@ -31,6 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is written into the audit.")]
 
 REFUSED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says of a disk that is full, or a folder that may only be read."""
 
 
 def main() -> None:
@@ -51,6 +54,13 @@ def main() -> None:
         sys.exit(NOT_FOUND)
     except LandfallError as error:
         problems.print(f"[red]refused:[/] {escape(str(error))}")
+        sys.exit(REFUSED)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        where = f"{error.filename} cannot be written" if error.filename else "something cannot be written"
+        cure = "Make room and let it be written, or set LANDFALL_HOME to another folder"
+        problems.print(f"[red]refused:[/] {escape(f'{where}: {error.strerror}. {cure}')}")
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         problems.print("stopped; what was begun is in the ledger, landfall up goes on with it")

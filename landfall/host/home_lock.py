@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -31,9 +33,10 @@ class HomeLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Raises :class:`~shared.errors.Refused` when another host runs this home."""
-        self._home.mkdir(parents=True, exist_ok=True)
-        file = (self._home / FILE).open("a+", encoding="utf-8")
+        """Raises :class:`~shared.errors.Refused` when another host runs this home, or it cannot be written."""
+        with writing(self._home):
+            self._home.mkdir(parents=True, exist_ok=True)
+            file = (self._home / FILE).open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,8 +52,9 @@ class HomeLock:
     def note(self, port: int, url: str) -> None:
         """Let others know where the host answers."""
         assert self._file is not None
-        self._file.write(json.dumps(asdict(HostInfo(os.getpid(), port, url))))
-        self._file.flush()
+        with writing(self._home):
+            self._file.write(json.dumps(asdict(HostInfo(os.getpid(), port, url))))
+            self._file.flush()
 
     def release(self) -> None:
         """Let the next host begin; nothing happens when the lock is not held."""
@@ -58,6 +62,18 @@ class HomeLock:
             self._file.truncate(0)
             self._file.close()
             self._file = None
+
+
+@contextmanager
+def writing(home: Path) -> Iterator[None]:
+    """What the system refuses of ``home`` inside raises :class:`~shared.errors.Refused`, in words."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f"{home} cannot be used: {error.strerror or error}. "
+            "Make room there and let it be written, or set LANDFALL_HOME to another folder"
+        ) from error
 
 
 def running(home: Path) -> HostInfo | None:

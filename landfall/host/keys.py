@@ -6,8 +6,11 @@ import hmac
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from landfall.host.home_lock import writing
 
 FILE = "keys.json"
 
@@ -28,19 +31,26 @@ class Keys:
 
 
 def load(home: Path) -> Keys:
-    """The keys of this home; made when there are none. Two processes that make them at once get the same ones."""
+    """The keys of this home; made when there are none. Two processes that make them at once get the same ones.
+
+    Raises :class:`~shared.errors.Refused` when the home cannot be written.
+    """
     path = home / FILE
-    if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        part = home / f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-        made = Keys(master=secrets.token_urlsafe(32), function=secrets.token_urlsafe(32))
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with writing(home):
+        if not path.exists():
+            _make(path)
+        return Keys(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    made = Keys(master=secrets.token_urlsafe(32), function=secrets.token_urlsafe(32))
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(made), file)
-        try:
+        with suppress(FileExistsError):
             os.link(part, path)
-        except FileExistsError:
-            pass
-        finally:
-            part.unlink()
-    return Keys(**json.loads(path.read_text(encoding="utf-8")))
+    finally:
+        part.unlink()
