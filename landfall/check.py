@@ -71,7 +71,8 @@ def report(faults: Sequence[Fault], checked: Sequence[str]) -> str:
         many = "pipeline is" if len(checked) == 1 else "pipelines are"
         return f"{len(checked)} {many} fine: {', '.join(checked)}" if checked else "There is no pipeline to check."
     lines = [f"{fault.where}: {fault.what}\n    {fault.cure}" for fault in faults]
-    return "\n".join([*lines, "", f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"])
+    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    return "\n".join([*lines, "", f"{count}. What is live goes on as it was last defined."])
 
 
 def _wanted(catalog: Catalog, names: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ def test_script_and_environment_are_read(root: Path) -> None:
         "pipelines/bad/environment.yml:1 dependencies",
     ]
     text = report(faults, ["bad", "good"])
-    assert text.endswith("\n2 faults")
+    assert text.endswith("\n2 faults. What is live goes on as it was last defined.")
     assert "pipelines/bad/train.py:2: is no Python" in text
 
 
