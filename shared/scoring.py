@@ -173,7 +173,14 @@ def _raw(loop: Loop, folder: PipelineFolder, version: _Version) -> _Raw | None:
         entry = loop.ports.ledger.read(Version, pipeline.name, version.route.version)
         if entry is None or not entry.features:
             return None
-        manifest = from_record(Manifest, json.loads(loop.ports.lake.read(f"{entry.features}/manifest.json")))
+        path = f"{entry.features}/manifest.json"
+        try:
+            manifest = from_record(Manifest, json.loads(loop.ports.lake.read(path)))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise Rejected(
+                f"{path} is no manifest ({error!r}), so landed rows cannot be prepared; send prepared features:"
+                f" {', '.join(version.names)}"
+            ) from error
         key, label = pipeline.features.key, pipeline.features.label
         try:
             sql = features_sql.scoring_sql(manifest.sql or folder.sql, label, key)

@@ -20,7 +20,7 @@ CREATING = frozenset({"CreateFile", "SftpCreate"})
 """api values of a file that was just opened; its content has an event of its own."""
 UNFINISHED = (".tmp", ".temp", ".crc", ".part", ".partial", ".filepart", ".inprogress", "._copying_", ".swp", "~")
 """How the names of files end that their writers rename, or that stand beside the data."""
-OWN_FOLDERS = ("features", "models", "predictions", "scoring", "spark")
+OWN_FOLDERS = ("batch", "features", "models", "predictions", "scoring", "spark")
 """Top folders of the lake that the loop itself writes: nothing lands there."""
 SHORTEST = timedelta(seconds=1)
 """The soonest that a batch is looked at again: looks are told apart by their second."""

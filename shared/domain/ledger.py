@@ -310,6 +310,23 @@ class DriftCheck(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredFile(Entry):
+    """A file of the lake that batch scoring was let write, first for this pipeline."""
+
+    KIND: ClassVar[str] = "scoredfile"
+    path: str
+    pipeline: str
+
+    @property
+    def partition(self) -> str:
+        return path_key(self.path)
+
+    @property
+    def key(self) -> str:
+        return "scored"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Definition(Entry):
     """A pipeline's definition, as a record, and its features.sql as they were ``since`` then, without a fault."""
 

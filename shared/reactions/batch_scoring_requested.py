@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 
 from shared import runs
-from shared.domain.ledger import Version
+from shared.domain.landing import OWN_FOLDERS
+from shared.domain.ledger import ScoredFile, Version, path_key
 from shared.domain.signals import BatchScoringRequested
 from shared.errors import Refused, Rejected
 from shared.loop import Loop
+from shared.pipeline_rules import within
 from shared.ports.batch_service import BatchScoringJob
+from shared.ports.lake import check_path
 from shared.runs import Outcome
 
 ATTEMPTS = 20
@@ -42,7 +45,8 @@ def plan(
     """The job that scores lake file ``source`` with the champion into ``target``.
 
     It is the one for this partition and version that has not failed: what failed may be asked for again.
-    Raises Rejected when there is no champion or no such file.
+    Raises Rejected when there is no champion or no such file, or when the output would be where the loop itself
+    writes, where data land, or over a file that no batch scoring wrote.
     """
     pipeline = loop.catalog.get(name).pipeline
     champion = runs.state_of(loop, name).champion
@@ -50,6 +54,7 @@ def plan(
         raise Rejected(f"{name} has no champion yet: land data first")
     if not query and not source.endswith("/") and loop.ports.lake.stat(source) is None:
         raise Rejected(f"there is no file {source} in the lake")
+    _take_place(loop, name, target)
     version = loop.ports.ledger.read(Version, name, champion)
     return BatchScoringJob(
         name=_not_failed(loop, job_name(name, champion, partition or _said(query, source, target, table))),
@@ -66,6 +71,25 @@ def plan(
         query=query,
         table=table,
     )
+
+
+def _take_place(loop: Loop, pipeline: str, target: str) -> None:
+    """Note that batch scoring writes ``target``, so that it may do so again."""
+    check_path(target)
+    top, *below = target.split("/")
+    if top in OWN_FOLDERS and not (top == "scoring" and below[:1] == [pipeline]):
+        raise Rejected(f"the output {target} is below {top}/, where Landfall itself writes; name another place")
+    for folder in loop.catalog.live():
+        if within(target, folder.pipeline.landing.path):
+            owner = folder.pipeline.name
+            raise Rejected(
+                f"the output {target} would land as data of {owner}; name a place outside its landing folder"
+            )
+    known = loop.ports.ledger.read(ScoredFile, path_key(target), "scored")
+    if known is None and loop.ports.lake.stat(target):
+        raise Rejected(f"the output {target} is there already, and no batch scoring wrote it; name another place")
+    wanted = ScoredFile(path=target, pipeline=pipeline)
+    loop.ports.ledger.update(ScoredFile, wanted.partition, wanted.key, lambda present: present or wanted)
 
 
 def _said(*request: str) -> str:

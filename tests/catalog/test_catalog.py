@@ -144,7 +144,8 @@ def test_the_name_must_be_the_folders(catalog: Catalog, put: Put) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/landing/x", "a/../b", "landing/", "a//b", "./a", "features/x", "predictions", "a\\b", '"a\\tb"']
+    "path",
+    ["/landing/x", "a/../b", "landing/", "a//b", "./a", "features/x", "predictions", "batch/x", "a\\b", '"a\\tb"'],
 )
 def test_a_landing_path_is_a_plain_folder_where_landfall_does_not_write(catalog: Catalog, put: Put, path: str) -> None:
     put("churn", YAML.replace("landing/NAME", path))
