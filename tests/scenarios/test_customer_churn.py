@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -63,8 +64,11 @@ def test_a_better_challenger_takes_traffic_in_steps(living: LivingLoop, customer
     stop, seen, answered = threading.Event(), [], set()
 
     def ask() -> None:
-        while not stop.wait(0.02):
-            answer = living.call("POST", SCORE, {"dataframe_records": [raw(living, customers[0])]})
+        # Customers of all kinds, as in training: always the same one would be a shift of the predictions.
+        for row in cycle(customers):
+            if stop.wait(0.02):
+                return
+            answer = living.call("POST", SCORE, {"dataframe_records": [raw(living, row)]})
             assert answer.status_code == 200, answer.text
             answered.add(answer.json()["deployment"])
             traffic = living.state(NAME).traffic
