@@ -281,9 +281,9 @@ def test_a_table_is_scored_by_the_command_line(living: LivingLoop, tmp_path: Any
 
 def test_batch_scores_over_http_appear_in_the_lake(living: LivingLoop, customers: list[dict[str, str]]) -> None:
     living.land("scoring/in.csv", as_csv(customers[:50]))
-    body = {"input": "scoring/in.csv", "output": "scoring/out.parquet", "partition": "2026-11-24"}
+    body = {"input": "scoring/in.csv", "output": f"scoring/{NAME}/out.parquet", "partition": "2026-11-24"}
     assert living.call("POST", f"/api/pipelines/{NAME}/batch-scores", body).status_code == 202
-    eventually(lambda: living.loop.ports.lake.stat("scoring/out.parquet"))
+    eventually(lambda: living.loop.ports.lake.stat(f"scoring/{NAME}/out.parquet"))
 
 
 def test_why_tells_the_whole_story_of_a_file_and_of_a_model(living: LivingLoop) -> None:
