@@ -7,6 +7,7 @@ was read, for compare-and-swap, and is no part of the stored record.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -18,19 +19,21 @@ from shared.domain.spending import Spending
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(ABC):
     """Base of all entries."""
 
     KIND: ClassVar[str]
     etag: str = field(default="", compare=False, metadata={"stored": False})
 
     @property
+    @abstractmethod
     def partition(self) -> str:
-        raise NotImplementedError
+        """Entries of one partition can be listed together."""
 
     @property
+    @abstractmethod
     def key(self) -> str:
-        raise NotImplementedError
+        """What tells the entry from others of its kind and partition."""
 
 
 @dataclass(frozen=True, kw_only=True)

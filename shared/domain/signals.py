@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,13 +16,13 @@ LONGEST_KEY = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signal:
+class Signal(ABC):
     """Something that happened. Two deliveries of one happening carry the same key."""
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """What a second delivery of the same happening would be called, too."""
-        raise NotImplementedError
 
     @property
     def claim_key(self) -> str:
