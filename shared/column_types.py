@@ -65,14 +65,6 @@ def widest(sql_types: set[str]) -> str:
     return "VARCHAR"
 
 
-def widened(before: str, now: str) -> str:
-    """The type of a column whose earlier values fit ``before`` and whose new ones fit ``now`` (empty: all null)."""
-    for family in (("int", "double"), ("date", "timestamp")):
-        if before in family and now in family:
-            return max(before, now, key=family.index)
-    return before or now or "string"
-
-
 def cleaned(value: str) -> str:
     """A text without blanks around it, null where it means null."""
     return f"(CASE WHEN trim({value}) NOT IN {NULL_TEXTS!r} THEN trim({value}) END)"

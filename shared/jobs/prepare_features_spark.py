@@ -19,7 +19,8 @@ from shared.features_sql import analyse
 from shared.jobs.delta_tables import TableWriter, writer
 from shared.jobs.spark_columns import shown
 from shared.jobs.spark_lake import SparkLake
-from shared.jobs.spark_landing import PLACE, Landed, SparkLanding, fault, is_reserved
+from shared.jobs.spark_landing import PLACE, SparkLanding
+from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.spark.expressions import quoted
 from shared.spark.pipelines import KEYS, key_fault
@@ -28,8 +29,6 @@ from shared.spark.query import SETTINGS, to_spark
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-PROFILE_ROWS = 200_000
-"""Up to about so many training rows make the reference profile, chosen by a hash of the key."""
 FILE_ROWS = 2_000_000
 """About so many rows go into one file."""
 

@@ -19,46 +19,19 @@ from urllib.parse import unquote
 
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
-from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widened, widest
+from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
 from shared.jobs.spark_lake import SparkLake
 from shared.jobs.sql_pool import NoTable, rows_of
+from shared.landed_rows import SAMPLE_ROWS, Landed, fault, is_reserved, widened
 from shared.ports.lake import check_path
 from shared.spark.expressions import quoted, string
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SAMPLE_ROWS = 5
 PLACE = ("landfall_file", "landfall_block", "landfall_line")
 """Where a row came from; in this order it tells which of two rows landed later."""
 BATCH = "landfall_batch"
-
-
-def is_reserved(name: str) -> bool:
-    """True for column names that preparation needs for itself."""
-    return name.lower().startswith("landfall_")
-
-
-def fault(
-    rule: str, what: str, *, column: str = "", count: int = 1, rows: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """One entry of a manifest's faults."""
-    return {"rule": rule, "column": column, "count": count, "rows": [dict(row) for row in rows], "text": what}
-
-
-@dataclass
-class Landed:
-    """What was read. ``types`` maps a column to its type with ``?`` where nulls are allowed.
-
-    ``rows`` counts the rows of all files, ``batch_rows`` those of the batch; ``complete`` is False when
-    an input is gone or was replaced since it landed.
-    """
-
-    types: dict[str, str] = field(default_factory=dict)
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    rows: int = 0
-    batch_rows: int = 0
-    complete: bool = True
 
 
 @dataclass

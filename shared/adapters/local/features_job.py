@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
-from shared.adapters.local.landed_files import Landed, LandedFiles, fault, is_reserved
+from shared.adapters.local.landed_files import LandedFiles
 from shared.column_types import SQL_TYPES, quote, text, type_of
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import analyse
+from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.clock import Clock
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
@@ -32,8 +33,6 @@ from shared.ports.lake import Lake
 if TYPE_CHECKING:
     import duckdb
 
-PROFILE_ROWS = 200_000
-"""Up to about so many training rows make the reference profile, chosen by a hash of the key."""
 
 COMMIT_ATTEMPTS = 5
 

@@ -12,7 +12,7 @@ import difflib
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -27,45 +27,15 @@ from shared.column_types import (
     text,
     type_of,
     typed,
-    widened,
     widest,
 )
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
+from shared.landed_rows import SAMPLE_ROWS, Landed, fault, is_reserved, widened
 from shared.ports.lake import Lake, check_path
 
 if TYPE_CHECKING:
     import duckdb
-
-SAMPLE_ROWS = 5
-"""How many rows a fault shows."""
-
-
-def is_reserved(name: str) -> bool:
-    """True for column names that preparation needs for itself."""
-    return name.lower().startswith("landfall_")
-
-
-def fault(
-    rule: str, what: str, *, column: str = "", count: int = 1, rows: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """One entry of a manifest's faults."""
-    return {"rule": rule, "column": column, "count": count, "rows": [dict(row) for row in rows], "text": what}
-
-
-@dataclass
-class Landed:
-    """What was read. ``types`` maps a column to its type with ``?`` where nulls are allowed.
-
-    ``rows`` counts the rows of all files, ``batch_rows`` those of the batch; ``complete`` is False when
-    an input is gone or was replaced since it landed.
-    """
-
-    types: dict[str, str] = field(default_factory=dict)
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    rows: int = 0
-    batch_rows: int = 0
-    complete: bool = True
 
 
 @dataclass
