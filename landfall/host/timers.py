@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,6 +46,7 @@ class Timers:
         self._invoke = invoke
         self._home = home
         self._clock = clock
+        self._keeping = threading.Lock()
         self._status = _read(home / FILE)
 
     async def run(self) -> None:
@@ -66,8 +68,13 @@ class Timers:
                 "Next": next_slot(schedule, now).isoformat(),
                 "LastUpdated": now.isoformat(),
             }
+            await asyncio.to_thread(self._keep)
+
+    def _keep(self) -> None:
+        # Of timers that end together the last to write knows of all.
+        with self._keeping:
             data = json.dumps(self._status, indent=1).encode()
-            await asyncio.to_thread(write_whole, self._home / FILE, data, staging=self._home / "host.partial")
+            write_whole(self._home / FILE, data, staging=self._home / "host.partial")
 
     async def _run(self, function: HostedFunction) -> None:
         schedule = function.trigger["schedule"]
