@@ -21,19 +21,11 @@ from typing import Any
 import psutil
 
 from benchmarks import load
+from benchmarks.environments import environment
 from benchmarks.figures import Figure, compared
 from shared.settings import ROOT, child_environment
 
-PEERS, SCRIPTS = ROOT / "benchmarks" / ".peers", ROOT / "benchmarks" / "peers"
-REQUIREMENTS = {
-    "azureml": (
-        "azureml-inference-server-http==1.5.1", "mlflow-skinny==3.15.0", "numpy==2.4.6", "onnxruntime==1.32.0",
-        "pandas==3.1.1", "scikit-learn==1.9.1",
-    ),
-    "mlflow": ("mlflow==3.17.2", "numpy==2.4.6", "pandas==3.1.1", "scikit-learn==1.9.1"),
-    "mlserver": ("mlserver==1.7.1", "onnxruntime==1.32.0"),
-}  # fmt: skip
-"""Each in an environment of its own: they want different versions of the same packages."""
+SCRIPTS = ROOT / "benchmarks" / "peers"
 COLUMNS = [f"feature{i}" for i in range(20)]
 START_SECONDS = 120
 
@@ -138,7 +130,7 @@ def _prepare(work: Path) -> list[list[float]]:
 
 def _contenders(work: Path) -> Iterator[tuple[Contender, int]]:
     """The servers and their ports; the first is the baseline."""
-    azureml, mlflow, mlserver = (_environment(name) for name in ("azureml", "mlflow", "mlserver"))
+    azureml, mlflow, mlserver = (environment(name) for name in ("azureml", "mlflow", "mlserver"))
     quiet = {"ORT_DISABLE_TELEMETRY": "1", "GRAPH": str(work / "code" / "compiled.onnx")}
 
     def on_azureml(name: str, script: Path, port: int, body: str, **more: Any) -> Contender:
@@ -219,18 +211,6 @@ def _mlserver_ports(port: int) -> dict[str, str]:
         "MLSERVER_METRICS_PORT": str(_free_port()),
         "MLSERVER_PARALLEL_WORKERS": "0",
     }
-
-
-def _environment(name: str) -> Path:
-    """The folder of commands of a peer's environment, installed when there is none."""
-    place = PEERS / name
-    done = place / "installed"
-    if not done.exists():
-        print(f"installing {', '.join(REQUIREMENTS[name])} into {place.relative_to(ROOT)}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        subprocess.run([str(place / "bin" / "pip"), "install", "--quiet", *REQUIREMENTS[name]], check=True)
-        done.touch()
-    return place / "bin"
 
 
 @contextmanager

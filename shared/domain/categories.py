@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -56,6 +57,25 @@ def encode(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
         renumber[index] = -1 if text is None else numbers.setdefault(text, len(numbers))
     codes = renumber[inverse.reshape(-1)] if len(raw) else np.empty(0, dtype=np.int64)
     return codes, list(numbers)
+
+
+def tally(values: np.ndarray) -> tuple[dict[str, int], int]:
+    """(rows by category, nulls) of a one-dimensional array of any dtype."""
+    counted = _counted_objects(values) if values.dtype.kind == "O" else None
+    # A text equals nothing but itself, while True, 1 and 1.0 are one key.
+    if counted is not None and {str, type(None)}.issuperset(map(type, counted)):
+        nulls = counted.pop(None, 0)
+        return dict(counted), nulls
+    codes, texts = encode(values)
+    counts = np.bincount(codes[codes >= 0], minlength=len(texts))
+    return dict(zip(texts, counts.tolist(), strict=True)), int((codes < 0).sum())
+
+
+def _counted_objects(values: np.ndarray) -> Counter[Any] | None:
+    try:
+        return Counter(values)
+    except TypeError:
+        return None
 
 
 def _distinct_objects(values: np.ndarray) -> tuple[list[Any], np.ndarray]:

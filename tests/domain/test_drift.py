@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import chi2, chi2_contingency, ks_2samp, wasserstein_distance
 
+from shared.domain.categories import encode, tally
 from shared.domain.drift import (
     CERTAINTY,
     SMOOTHING,
@@ -465,3 +467,15 @@ def test_drift_is_sustained_when_k_of_the_last_n_checks_found_it(
     recent: list[bool], k: int, n: int, expected: bool
 ) -> None:
     assert sustained(recent, k, n) is expected
+
+
+@given(st.lists(st.sampled_from(["a", "1", 1, 1.0, True, None, math.nan, date(2026, 1, 1), "true"])))
+def test_categories_are_tallied_as_they_are_encoded(values: list[Any]) -> None:
+    column = np.array([*values, None], dtype=object)[:-1]
+    codes, texts = encode(column)
+    assert tally(column) == (dict(Counter(texts[code] for code in codes if code >= 0)), int((codes < 0).sum()))
+
+
+def test_a_value_without_a_hash_is_a_category_by_its_text() -> None:
+    column = np.array([[1, 2], [1, 2], None, 0], dtype=object)
+    assert tally(column) == ({"[1, 2]": 2, "0": 1}, 1)
