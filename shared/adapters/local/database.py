@@ -7,10 +7,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ class _Write:
     sql: str
     parameters: Sequence[tuple[Any, ...]]
     outcome: list[tuple[Any, ...]] | Exception | None = None
+    leads: bool = False
+    turn: threading.Event = field(default_factory=threading.Event)
 
 
 class Database:
@@ -40,8 +41,9 @@ class Database:
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path.absolute()
         self._schema = schema
-        self._committing = threading.Lock()
-        self._pending: deque[_Write] = deque()
+        self._queueing = threading.Lock()
+        self._committing = False
+        self._pending: list[_Write] = []
         self._connections = threading.Condition()
         self._idle: list[sqlite3.Connection] = []
         self._in_use = 0
@@ -56,11 +58,20 @@ class Database:
     def write(self, sql: str, *parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Run one changing statement, once with each of ``parameters``, all or none; its RETURNING rows."""
         mine = _Write(sql, parameters)
-        self._pending.append(mine)
-        with self._committing:
-            # Whoever comes first commits for all that have queued up by then.
-            if mine.outcome is None:
-                self._commit([self._pending.popleft() for _ in range(len(self._pending))])
+        with self._queueing:
+            self._pending.append(mine)
+            mine.leads, self._committing = not self._committing, True
+        try:
+            if not mine.leads:
+                mine.turn.wait()
+        except BaseException:
+            with self._queueing:
+                # A thread that was interrupted must not be the next to lead.
+                self._pending = [write for write in self._pending if write is not mine or write.leads]
+            raise
+        finally:
+            if mine.leads:
+                self._lead()
         if isinstance(mine.outcome, Exception):
             raise mine.outcome
         return mine.outcome or []
@@ -76,7 +87,7 @@ class Database:
 
         SQLite keeps the locks of a process in its memory, where a child would find those of the parent.
         """
-        self._committing.acquire()
+        self._queueing.acquire()
         self._connections.acquire()
         self._connections.wait_for(lambda: self._in_use == 0)
         self.close()
@@ -84,12 +95,31 @@ class Database:
     def after_fork(self) -> None:
         """Let threads go on."""
         self._connections.release()
-        self._committing.release()
+        self._queueing.release()
 
     def after_fork_in_child(self) -> None:
         """Go on without the writes of threads that only the parent has."""
         self._pending.clear()
+        self._committing = False
         self.after_fork()
+
+    def _lead(self) -> None:
+        """Commit for all that have queued up by now; who comes meanwhile is next, and the first of them leads.
+
+        Each of the others is woken by itself: threads that queue for a lock would wait for each other's turns.
+        """
+        with self._queueing:
+            writes, self._pending = self._pending, []
+        try:
+            self._commit(writes)
+        finally:
+            with self._queueing:
+                self._committing = bool(self._pending)
+                if self._pending:
+                    self._pending[0].leads = True
+                    self._pending[0].turn.set()
+            for write in writes:
+                write.turn.set()
 
     def _commit(self, writes: list[_Write]) -> None:
         try:
