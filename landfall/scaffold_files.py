@@ -126,6 +126,7 @@ dependencies:
   - pip:
       - azureml-mlflow==1.62.0.post6
       - mlflow-skinny==3.15.0
+      - numba==0.68.1
       - numpy==2.4.6
       - onnx==1.23.2
       - onnxruntime==1.32.0

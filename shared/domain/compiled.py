@@ -20,7 +20,9 @@ class Compiled:
 
     ``reason`` says why it may not. ``rows`` held-out rows and ``edge_rows`` made ones (missing and unseen
     values, extremes) were answered by both with the same predictions; ``max_difference`` is the largest one
-    between their probabilities, or numbers. ``versions`` are those of the packages that compiled and compared.
+    between their probabilities, or numbers. ``bulk``: a walk through its trees, which many rows take, answered all
+    of them, too; ``bulk_reason`` says why there is none. ``versions`` are those of the packages that compiled and
+    compared.
     """
 
     verified: bool
@@ -28,6 +30,8 @@ class Compiled:
     rows: int = 0
     edge_rows: int = 0
     max_difference: float = 0.0
+    bulk: bool = False
+    bulk_reason: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def sentence(self) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.domain.compiled import TOLERANCE, Compiled
 from shared.errors import InvalidRequest
-from shared.jobs.compiled_model import LIMITS, METADATA, Graph, NotCovered, runtime
+from shared.jobs.compiled_model import FOREST, LIMITS, METADATA, Graph, NotCovered, runtime
+from shared.jobs.forest_in_graph import NoForest, forest_in
 from shared.jobs.served_model import Predictions, ServedModel
 
 if TYPE_CHECKING:
@@ -35,11 +36,28 @@ BY_PROBABILITY = frozenset(
 """Classifiers whose ``predict`` is the class of the highest ``predict_proba``. Others decide by a score of their own:
 an SVC with probabilities answers another class than its likeliest on rows that a proof need not have met."""
 
-_PACKAGES = ("skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy")
+_PACKAGES = ("skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy", "numba")
 
 
 class NotCompiled(Exception):
     """There is no graph that may answer in place of the model; the text says why."""
+
+
+class _Case(NamedTuple):
+    """Rows, what they are, and what the model says of them."""
+
+    asked: str
+    rows: Any
+    expected: Predictions
+
+
+class _Proof(NamedTuple):
+    """How many held-out and made rows were answered alike, the largest difference, and all of them."""
+
+    rows: int
+    edge_rows: int
+    max_difference: float
+    cases: list[_Case]
 
 
 class _Edge(NamedTuple):
@@ -58,14 +76,23 @@ def compile_model(folder: Path, rows: pd.DataFrame) -> tuple[Compiled, bytes | N
     versions = _versions()
     try:
         graph = _convert(folder)
-        checked, edges, difference = _prove(graph, ServedModel(folder), rows)
+        proof = _prove(graph, ServedModel(folder), rows)
+        graph, bulk, bulk_reason = _with_forest(graph, proof.cases)
     except NotCompiled as error:
         return Compiled(verified=False, reason=str(error), versions=versions), None
     except Exception as error:  # noqa: BLE001 - a model and its conversion run code of others, which may raise anything
         traceback.print_exc()
         return Compiled(verified=False, reason=f"{type(error).__name__}: {error}", versions=versions), None
-    proof = Compiled(verified=True, rows=checked, edge_rows=edges, max_difference=difference, versions=versions)
-    return proof, graph
+    compiled = Compiled(
+        verified=True,
+        rows=proof.rows,
+        edge_rows=proof.edge_rows,
+        max_difference=proof.max_difference,
+        bulk=bulk,
+        bulk_reason=bulk_reason,
+        versions=versions,
+    )
+    return compiled, graph
 
 
 def _versions() -> dict[str, str]:
@@ -168,8 +195,36 @@ def _goes_by_names(estimator: Any) -> bool:
     return any(isinstance(step, ColumnTransformer) or hasattr(step, "steps") for _, step in steps)
 
 
-def _prove(content: bytes, original: ServedModel, rows: pd.DataFrame) -> tuple[int, int, float]:
-    """How many held-out and made rows both answered alike, and the largest difference. Raises NotCompiled."""
+def _with_forest(content: bytes, cases: list[_Case]) -> tuple[bytes, bool, str]:
+    """The graph with its trees, if a walk through them answers all ``cases`` alike; whether it does, or why not."""
+    import onnx
+
+    try:
+        import numba  # noqa: F401 - without it there is no walk, which is no fault
+    except ImportError:
+        return content, False, "numba is not installed where the model is evaluated"
+    model = onnx.load_from_string(content)
+    try:
+        forest = forest_in(onnx.load_from_string(content))
+        entry = model.metadata_props.add()
+        entry.key, entry.value = FOREST, forest.packed()
+        walked: bytes = model.SerializeToString()
+        graph = Graph(walked, fewest=1)
+        if not graph.walks():
+            raise NoForest("the walk through its trees cannot be made ready")
+        for case in cases:
+            framed = not isinstance(case.rows, list)
+            answer = graph.predict_frame(case.rows) if framed else graph.predict(graph.columns, case.rows)
+            _difference(answer, case.expected, case.asked)
+    except (NoForest, NotCompiled) as error:
+        return content, False, str(error)
+    except NotCovered:
+        return content, False, "the walk through its trees does not answer all that its graph does"
+    return walked, True, ""
+
+
+def _prove(content: bytes, original: ServedModel, rows: pd.DataFrame) -> _Proof:
+    """Ask both all held-out and some made rows. Raises NotCompiled."""
     graph = Graph(content)
     frame = original.typed(rows.head(MOST_ROWS))
     covered = graph.covers(frame)
@@ -177,19 +232,23 @@ def _prove(content: bytes, original: ServedModel, rows: pd.DataFrame) -> tuple[i
         raise NotCompiled(f"only {covered.sum():,} of {len(frame):,} held-out rows have values that are covered")
     frame = frame[covered]
     checked, made, largest = 0, 0, 0.0
+    cases: list[_Case] = []
     for begin in range(0, len(frame), CHUNK):
         chunk = frame.iloc[begin : begin + CHUNK]
         asked = f"held-out rows {begin} to {begin + len(chunk) - 1}"
         with suppress(NotCovered):
-            largest = max(largest, _difference(graph.predict_frame(chunk), original.predict_frame(chunk), asked))
+            answer = graph.predict_frame(chunk)
+            cases.append(_Case(asked, chunk, original.predict_frame(chunk)))
+            largest = max(largest, _difference(answer, cases[-1].expected, asked))
             checked += len(chunk)
     if not checked:
         raise NotCompiled("there is no part of the held-out rows that its graph can answer")
     edges = list(_answered_edges(graph, frame))
-    for (asked, cases, answer), expected in zip(edges, _expected(original, edges), strict=True):
+    for (asked, edge_rows, answer), expected in zip(edges, _expected(original, edges), strict=True):
         largest = max(largest, _difference(answer, expected, asked))
-        made += len(cases)
-    return checked, made, largest
+        made += len(edge_rows)
+        cases.append(_Case(asked, edge_rows, expected))
+    return _Proof(checked, made, largest, cases)
 
 
 def _answered_edges(graph: Graph, frame: pd.DataFrame) -> Iterator[_Edge]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.compiled import MISSING_TEXT
+from shared.jobs.forest import FEWEST, Forest, Walk
 from shared.jobs.served_model import Predictions, ServedModel
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LIMITS = {"double": 3.4028234663852886e38, "long": float(2**53), "integer": float(2**31), "boolean": 1.0}
 """Largest sizes that are answered: what single precision holds, where trees round to it, and what is exact in a double.
 """
-METADATA = "landfall"
+METADATA, FOREST = "landfall", "landfall.forest"
 
 _logger = logging.getLogger(__name__)
 
@@ -83,24 +84,35 @@ class CompiledModel:
 
 
 class Graph:
-    """An ONNX graph in this process. Its metadata tell the columns with their MLflow types, and the classes."""
+    """An ONNX graph in this process. Its metadata tell the columns with their MLflow types, and the classes; and its
+    trees, if a walk through them was proven, too: many rows go that way.
+    """
 
-    def __init__(self, content: bytes, *, threads: int = 1) -> None:
+    def __init__(self, content: bytes, *, threads: int = 1, fewest: int = FEWEST) -> None:
         """Load a graph. ``threads``: how many work on one call, of which a call with few rows makes no use.
 
+        ``fewest``: rows from which on a walk through the trees answers. It is made ready when they first come: in
+        the background where they come by rows, and the graph answers meanwhile; a frame waits for it.
         Raises ImportError where onnxruntime is not installed.
         """
         import numpy as np
 
         onnxruntime = runtime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+        def session(content: bytes) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+        self._session = session(content)
         # What it cannot answer is an error to the runtime, and everyday to us: the original answers.
         self._quietly = onnxruntime.RunOptions()
         self._quietly.log_severity_level = 4
-        known = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        known = json.loads(metadata[METADATA])
+        self._bulk = _Bulk(metadata[FOREST], session, threads) if FOREST in metadata else None
+        self._fewest = fewest
         self.classes: list[Any] | None = known["classes"]
         self.columns: tuple[str, ...] = tuple(column["name"] for column in known["columns"])
         kinds = [column["type"] for column in known["columns"]]
@@ -128,12 +140,12 @@ class Graph:
         try:
             if not self._texts:
                 numbers = np.array(rows, dtype="float64").T
-                return self._run(self._feed(numbers, []))
+                return self._run(self._feed(numbers, []), len(rows))
             given = list(zip(*rows, strict=True))
             numbers = np.array([given[i] for i in self._numbers], dtype="float64").reshape(-1, len(rows))
         except (TypeError, ValueError, OverflowError) as error:
             raise NotCovered from error
-        return self._run(self._feed(numbers, [self._text(i, given[i]) for i in self._texts]))
+        return self._run(self._feed(numbers, [self._text(i, given[i]) for i in self._texts]), len(rows))
 
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame. Raises NotCovered."""
@@ -144,7 +156,11 @@ class Graph:
         except (TypeError, ValueError) as error:
             raise NotCovered from error
         texts = [self._text(i, _nones(frame[self.columns[i]])) for i in self._texts]
-        return self._run(self._feed(numbers.reshape(-1, len(frame)), texts))
+        return self._run(self._feed(numbers.reshape(-1, len(frame)), texts), len(frame), wait=True)
+
+    def walks(self) -> bool:
+        """Make the walk through its trees ready, and tell whether it is."""
+        return self._bulk is not None and self._bulk.walk(wait=True) is not None
 
     def covers(self, frame: pd.DataFrame) -> np.ndarray:
         """Which rows of a frame it may answer."""
@@ -202,11 +218,12 @@ class Graph:
         array[:, 0] = values
         return array
 
-    def _run(self, feed: dict[str, Any]) -> Predictions:
+    def _run(self, feed: dict[str, Any], rows: int, *, wait: bool = False) -> Predictions:
         import numpy as np
 
+        walk = self._bulk.walk(wait=wait) if self._bulk is not None and rows >= self._fewest else None
         try:
-            (answer,) = self._session.run(self._outputs, feed, self._quietly)
+            answer = self._session.run(self._outputs, feed, self._quietly)[0] if walk is None else walk(feed)
         except Exception as error:
             _logger.debug("a graph could not answer, the original does: %s", error)
             raise NotCovered from error
@@ -216,6 +233,38 @@ class Graph:
             return Predictions(answer.ravel().tolist(), None, None)
         classes = self.classes
         return Predictions([classes[i] for i in answer.argmax(axis=1).tolist()], answer.tolist(), classes)
+
+
+class _Bulk:
+    """The walk through a graph's trees, which takes a second to be ready and not every process needs."""
+
+    def __init__(self, forest: str, session: Callable[[bytes], Any], threads: int) -> None:
+        self._forest = forest
+        self._session = session
+        self._threads = threads
+        self._begin = threading.Lock()
+        self._making: threading.Thread | None = None
+        self._walk: Walk | None = None
+
+    def walk(self, *, wait: bool) -> Walk | None:
+        """The walk, None while it is not ready, and where it cannot be: the graph answers then."""
+        if self._walk is None:
+            with self._begin:
+                if self._making is None:
+                    self._making = threading.Thread(target=self._make, name="forest", daemon=True)
+                    self._making.start()
+            if wait:
+                self._making.join()
+        return self._walk
+
+    def _make(self) -> None:
+        try:
+            self._walk = Walk(Forest.unpacked(self._forest), self._session, self._threads)
+        except ImportError:
+            _logger.warning("many rows are answered as few are, slower than could be: numba is not installed")
+        except Exception:
+            _logger.exception("many rows are answered as few are: the walk through the trees cannot be made ready")
+        self._forest = ""
 
 
 def _nones(column: pd.Series) -> list[Any]:

@@ -140,7 +140,7 @@ def test_a_challenger_that_answers_alike_when_compiled_leaves_its_graph_and_the_
     result = run(models.good)
     proof = result.evaluation.compiled
     assert proof and proof.verified and proof.rows == 600 and proof.max_difference < 1e-9
-    assert proof.versions.keys() == {"skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy"}
+    assert proof.versions.keys() == {"skl2onnx", "onnx", "onnxruntime", "scikit-learn", "numpy", "numba"}
     assert result.graph
     graph = Graph(result.graph)
     answer = graph.predict(result.smoke["columns"], result.smoke["rows"])

@@ -124,6 +124,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     proof, graph = compile_model(folder, inputs(name, rows(200, 2)))
     assert proof.verified and graph, proof.reason
     assert proof.rows == 200 and proof.edge_rows > 50 and proof.max_difference < 1e-6
+    assert proof.bulk is not name.startswith(("logistic", "linear")), proof.bulk_reason
     return name, Graph(graph), ServedModel(folder)
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import BatchDeployment, BatchEndpoint, PipelineComponent
 
 NEEDS = (
-    "azure-identity==1.27.0", "azure-storage-blob==12.31.1", "duckdb==2.0.0", "onnxruntime==1.32.0", "pandas==3.1.1",
-    "pyarrow==25.0.1", "PyYAML==6.0.3", "sqlglot==30.30.0",
+    "azure-identity==1.27.0", "azure-storage-blob==12.31.1", "duckdb==2.0.0", "numba==0.68.1", "onnxruntime==1.32.0",
+    "pandas==3.1.1", "pyarrow==25.0.1", "PyYAML==6.0.3", "sqlglot==30.30.0",
 )  # fmt: skip
 """What scoring a file of the lake needs beside the requirements that its model was saved with."""
 COMMAND = "python -m shared.jobs.score_lake ${{inputs.job}} ${{inputs.data}} ${{inputs.model}}"

@@ -40,7 +40,7 @@ ROUTES_SECONDS = 10.0
 REQUEST_MS, CONCURRENT = 90_000, 4
 SERVING = ("azureml-inference-server-http", "pandas")
 """What a deployment needs beside the requirements that its model was saved with."""
-SERVING_COMPILED = (*SERVING, "onnxruntime")
+SERVING_COMPILED = (*SERVING, "onnxruntime", "numba==0.68.1")
 SCRIPT = "score.py"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
