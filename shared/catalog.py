@@ -7,8 +7,10 @@ on with the pipeline's last valid definition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from shared.domain.pipelines import NAME, Pipeline, paced
@@ -55,11 +57,21 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """All folders as they were at one look."""
+    """All folders as they were at one look, and the folder ``root`` that they are in."""
 
+    root: Stamp
     loaded: dict[str, _Loaded]
     valid: dict[str, PipelineFolder]
     faults: dict[str, list[Fault]]
+
+    def above(self, path: str) -> PipelineFolder | None:
+        """The pipeline whose landing folder is above the lake file ``path``."""
+        parents = itertools.accumulate(path.split("/")[:-1], "{}/{}".format)
+        return next((self._landing[parent] for parent in parents if parent in self._landing), None)
+
+    @cached_property
+    def _landing(self) -> dict[str, PipelineFolder]:
+        return {folder.pipeline.landing.path: folder for folder in self.valid.values()}
 
 
 class Catalog:
@@ -73,7 +85,7 @@ class Catalog:
         self.root = root
         self._pace = pace
         self._last_valid = last_valid
-        self._snapshot = _Snapshot({}, {}, {})
+        self._snapshot = _Snapshot((root, 0, 0, 0), {}, {}, {})
         self._stand_ins: dict[str, PipelineFolder] = {}
 
     def names(self) -> list[str]:
@@ -135,10 +147,12 @@ class Catalog:
 
         None when there is none. Landing folders of valid pipelines never lie in each other.
         """
-        folders = self._look().valid.values()
-        return next(
-            (f for f in folders if within(path, f.pipeline.landing.path) and path != f.pipeline.landing.path), None
-        )
+        snapshot = self._snapshot
+        found = snapshot.above(path)
+        # What an edit of another pipeline would do to this one is seen by whoever looks at all of them.
+        if found is None or not snapshot.loaded[found.pipeline.name].holds or snapshot.root != _stamp(self.root):
+            found = self._look().above(path)
+        return found
 
     def _stand_in(self, name: str, error: ConfigurationError | Missing) -> PipelineFolder | None:
         """The last valid definition for a folder with faults, or one that has lost its pipeline.yaml."""
@@ -161,13 +175,16 @@ class Catalog:
 
     def _look(self) -> _Snapshot:
         before = self._snapshot
+        root = _stamp(self.root)
         loaded: dict[str, _Loaded] = {}
         for name in self.names():
             known = before.loaded.get(name)
             loaded[name] = known if known and known.holds else _load(self.root / name)
         if loaded != before.loaded:
-            self._snapshot = _judge_together(loaded, before, self.root, self._pace)
+            self._snapshot = _judge_together(root, loaded, before, self._pace)
             self._stand_ins = {}
+        elif root != before.root:
+            self._snapshot = replace(before, root=root)
         return self._snapshot
 
 
@@ -197,7 +214,7 @@ def _stamp(path: Path) -> Stamp:
     return path, stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _judge_together(loaded: dict[str, _Loaded], before: _Snapshot, root: Path, pace: float) -> _Snapshot:
+def _judge_together(root: Stamp, loaded: dict[str, _Loaded], before: _Snapshot, pace: float) -> _Snapshot:
     faults = {name: one.faults.copy() for name, one in loaded.items()}
     pipelines = {name: one.pipeline for name, one in loaded.items() if one.pipeline is not None}
     _judge_landing_folders(pipelines, faults)
@@ -207,8 +224,8 @@ def _judge_together(loaded: dict[str, _Loaded], before: _Snapshot, root: Path, p
     for name, one in loaded.items():
         if name not in found and one.pipeline is not None:
             same = before.valid.get(name) if before.loaded.get(name) is one else None
-            valid[name] = same or PipelineFolder(paced(one.pipeline, pace), root / name, one.sql)
-    return _Snapshot(loaded, valid, found)
+            valid[name] = same or PipelineFolder(paced(one.pipeline, pace), root[0] / name, one.sql)
+    return _Snapshot(root, loaded, valid, found)
 
 
 def _judge_landing_folders(pipelines: dict[str, Pipeline], faults: dict[str, Faults]) -> None:

@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_PLAIN = (str, int, float, bool)
+
 
 def to_record(value: Any) -> Any:
     """JSON-ready form of a dataclass: times as ISO 8601 text, durations as seconds."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        stored = (f.name for f in dataclasses.fields(value) if f.metadata.get("stored", True))
+    if value is None or type(value) in _PLAIN:
+        return value
+    stored = _stored(typing.cast(Any, type(value)))
+    if stored is not None:
         return {name: to_record(getattr(value, name)) for name in stored}
     if isinstance(value, datetime):
         return value.isoformat()
@@ -39,15 +43,28 @@ def from_record(cls: type[T], record: dict[str, Any]) -> T:
 
 
 @cache
+def _stored(cls: type) -> tuple[str, ...] | None:
+    """The fields that are stored, None for what is no dataclass."""
+    if not dataclasses.is_dataclass(cls):
+        return None
+    return tuple(f.name for f in dataclasses.fields(cls) if f.metadata.get("stored", True))
+
+
+@cache
 def _hints(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(hint), typing.get_args(hint)
+
+
 def _restore(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if value is None or hint in _PLAIN:
+        return value
+    origin, arguments = _parts(hint)
     if origin in (types.UnionType, typing.Union):
         return _restore(next(a for a in arguments if a is not types.NoneType), value)
     if origin is tuple:

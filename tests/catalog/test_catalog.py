@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.catalog import Catalog
+from shared.catalog import _stamp as stamp
 from shared.errors import ConfigurationError, Fault, Missing
 
 SQL = "select customer_id, tenure, churn from landed"
@@ -326,3 +327,27 @@ def test_two_pipelines_may_not_share_an_endpoint(catalog: Catalog, put: Put) -> 
     put("beta")
     assert [f.pipeline.name for f in catalog.all()] == ["beta"]
     assert only_fault(catalog, "alpha").where == "pipelines/alpha/pipeline.yaml:5 rollout.endpoint"
+
+
+def test_where_a_file_lands_is_told_from_its_own_pipeline_alone(
+    catalog: Catalog, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        put(name)
+    first = catalog.for_path("landing/beta/x.csv")
+    looked_at: list[Path] = []
+    monkeypatch.setattr("shared.catalog._stamp", lambda path: looked_at.append(path) or stamp(path))
+    assert catalog.for_path("landing/beta/2026/y.csv") is first
+    assert {path.parent.name for path in looked_at} == {"beta", catalog.root.parent.name}
+
+
+def test_where_a_file_lands_changes_with_the_pipelines(catalog: Catalog, put: Put) -> None:
+    folder = put("alpha")
+    assert catalog.for_path("landing/alpha/x.csv")
+    put("alpha", YAML.replace("landing/NAME", "landing/elsewhere"))
+    assert catalog.for_path("landing/alpha/x.csv") is None
+    assert catalog.for_path("landing/elsewhere/x.csv") is catalog.get("alpha")
+    put("beta")
+    assert catalog.for_path("landing/beta/x.csv") is catalog.get("beta")
+    (folder / "pipeline.yaml").unlink()
+    assert catalog.for_path("landing/elsewhere/x.csv") is None
