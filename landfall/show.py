@@ -53,7 +53,11 @@ def status_table(status: dict[str, Any]) -> Table:
         table.add_row(
             row["name"] + (f" [magenta]({', '.join(flags)})[/]" if flags else ""),
             f"v{champion['version']} ({metrics})" if champion else "[dim]none yet[/]",
-            ", ".join(f"{name} {share} %" for name, share in row["traffic"].items()) or "[dim]-[/]",
+            ", ".join(
+                [f"{name} {share} %" for name, share in row["traffic"].items()]
+                + [f"copies of {share} % to {name}" for name, share in row["mirror"].items()]
+            )
+            or "[dim]-[/]",
             f"{run['id']} {coloured(run['status'])}"
             + (f" in {run['stage']}" if run["status"] in ("running", "waiting") else "")
             if run

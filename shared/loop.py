@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.catalog import Catalog
+from shared.mirroring import Mirror
 from shared.ports import Ports
 from shared.prediction_log import PredictionLog
 from shared.settings import Settings
@@ -12,9 +13,10 @@ from shared.settings import Settings
 
 @dataclass(frozen=True)
 class Loop:
-    """A backend's ports, the pipelines, the prediction log and the settings."""
+    """A backend's ports, the pipelines, the prediction log, copies of requests on their way, and the settings."""
 
     settings: Settings
     catalog: Catalog
     ports: Ports
     predictions: PredictionLog
+    mirror: Mirror = field(default_factory=Mirror)

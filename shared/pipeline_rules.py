@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.domain.landing import OWN_FOLDERS
-from shared.domain.pipelines import NAME, Check, Pipeline
+from shared.domain.pipelines import MOST_MIRRORED, NAME, Check, Pipeline
 from shared.typed_yaml import Faults, nearest
 
 COLUMN_TYPES = ("string", "int", "double", "boolean", "date", "timestamp")
@@ -41,6 +41,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "gate.min_slice_rows": _at_least_1,
     "gate.max_latency_ms": ("must be above 0", lambda v: v > 0),
     "gate.max_size_mb": ("must be above 0", lambda v: v > 0),
+    "rollout.mirror": (f"must be from 0 to {MOST_MIRRORED}", lambda v: 0 <= v <= MOST_MIRRORED),
     "rollout.rollback_when.error_rate": _share,
     "rollout.rollback_when.p95_ms": ("must be above 0", lambda v: v > 0),
     "rollout.rollback_when.prediction_psi": ("must be above 0", lambda v: v > 0),

@@ -53,7 +53,9 @@ class LoggedRequest:
     """One request and its answer. ``rows`` are lists of values in the order of ``columns``.
 
     ``predictions`` has one value per row and ``probability`` one number (None for regression); both
-    are empty when the deployment failed, and then ``error`` says how.
+    are empty when the deployment failed, and then ``error`` says how. ``mirrored``: it was a copy of a request that
+    another deployment answered, and this answer went to nobody.
+    ``keys`` has the key of each row; None when the request named none.
     """
 
     at: datetime
@@ -66,6 +68,8 @@ class LoggedRequest:
     predictions: list[Any]
     probability: list[float] | None = None
     error: str | None = None
+    mirrored: bool = False
+    keys: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class PredictionLog:
         predictions: Sequence[Any],
         probability: Sequence[float] | None,
         error: str | None = None,
+        mirrored: bool = False,
+        keys: Sequence[Any] | None = None,
     ) -> None:
         """Keep a request and its answer to be written within a second; costs microseconds and never waits.
 
@@ -134,6 +140,8 @@ class PredictionLog:
             "predictions": predictions,
             "probability": probability,
             "error": error,
+            **({"mirrored": True} if mirrored else {}),
+            **({"keys": keys} if keys is not None else {}),
         }
         with self._lock:
             if self._rows >= MAX_ROWS:
@@ -199,7 +207,7 @@ class PredictionLog:
         *,
         version: str | None = None,
     ) -> Summary:
-        """What was answered from ``since`` to before ``until``, counted in the bins of ``profile``.
+        """What was answered from ``since`` to before ``until``, counted in the bins of ``profile``; no copies.
 
         Its columns are those that the models took, and prediction and probability, also under the names
         (prediction) and (probability), which no column of a model hides, and the probability as (calibration),
@@ -224,13 +232,13 @@ class PredictionLog:
                 for piece in part
                 if piece.last >= since and piece.first < until
                 for request in self._read(piece)
-                if since <= request.at < until and version in (None, request.version)
+                if since <= request.at < until and _counts(request, version)
             ]
             total += _summarise(profile, cut)
         return total
 
     def health(self, pipeline: str, deployment: str, since: datetime, reference: Profile | None) -> Health:
-        """How a deployment has done from ``since`` to now.
+        """How a deployment has done from ``since`` to now, with what it was asked in copies.
 
         ``reference`` profiles prediction and probability on the held-out rows; without it predictions
         are not compared. PSI is the larger of both, among what is more than chance gives.
@@ -262,7 +270,7 @@ class PredictionLog:
         if new:
             fresh: dict[int, list[LoggedRequest]] = {}
             for id in new:
-                taken = [r for r in self._read(wanted[id]) if version in (None, r.version)]
+                taken = [request for request in self._read(wanted[id]) if _counts(request, version)]
                 fresh.setdefault((wanted[id].first - hour) // PART, []).extend(taken)
             parts = dict(known.parts)
             for number, requests in fresh.items():
@@ -397,6 +405,10 @@ def _p95(values: list[float]) -> float:
     import numpy as np
 
     return float(np.percentile(values, 95)) if values else 0.0
+
+
+def _counts(request: LoggedRequest, version: str | None) -> bool:
+    return version in (None, request.version) and not request.mirrored
 
 
 def _summarise(profile: Profile, requests: Iterable[LoggedRequest]) -> Summary:

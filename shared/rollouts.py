@@ -59,6 +59,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
         champion=champion,
         phase="deploying",
         steps=(100,) if alone else pipeline.rollout.steps,
+        mirror=0 if alone else pipeline.rollout.mirror,
         bake=timedelta(0) if alone else pipeline.rollout.bake,
         cause=cause,
         asked_at=asked_at,
@@ -73,7 +74,8 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
         runs.move(loop, runs.read(loop, pipeline.name, plan.run), "rollout", "running", f"rollout {plan.id}")
     loop.ports.queue.send(RolloutDue(pipeline=pipeline.name, rollout=plan.id, wake=plan.wake))
     percent = " → ".join(f"{step}" for step in plan.steps)
-    return f"rollout {plan.id} begins ({percent} %)"
+    copies = f"copies of {plan.mirror} %, then " if plan.mirror else ""
+    return f"rollout {plan.id} begins ({copies}{percent} %)"
 
 
 def turn_round(loop: Loop, rollout: RolloutState, reason: str) -> RolloutState:
@@ -171,7 +173,8 @@ def _look(loop: Loop, folder: PipelineFolder, state: RolloutState) -> Seen:
     endpoints = loop.ports.endpoints
     deployments = {name: d.state for name, d in endpoints.deployments(state.endpoint).items()}
     name = deployment_name(state.challenger)
-    seen = Seen(deployments=deployments, traffic=endpoints.traffic(state.endpoint))
+    mirror = endpoints.mirror(state.endpoint) if state.mirror else {}
+    seen = Seen(deployments=deployments, traffic=endpoints.traffic(state.endpoint), mirror=mirror)
     if state.phase == "smoking":
         return replace(seen, smoke=_smoke(loop, state))
     if state.phase == "baking" and state.step_since:
@@ -223,7 +226,7 @@ def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout
             sizing=folder.pipeline.rollout,
         )
     elif action.do == "shift":
-        endpoints.set_traffic(state.endpoint, action.traffic)
+        endpoints.set_traffic(state.endpoint, action.traffic, mirror=action.mirror)
     elif action.deployment not in _in_use(loop, state):
         try:
             endpoints.remove(state.endpoint, action.deployment)
@@ -244,7 +247,11 @@ def _in_use(loop: Loop, state: RolloutState) -> set[str]:
 
 
 def _note_traffic(loop: Loop, state: RolloutState) -> None:
-    runs.change_state(loop, state.pipeline, traffic=loop.ports.endpoints.traffic(state.endpoint))
+    endpoints = loop.ports.endpoints
+    changes: dict[str, object] = {"traffic": endpoints.traffic(state.endpoint)}
+    if state.mirror:
+        changes["mirror"] = endpoints.mirror(state.endpoint)
+    runs.change_state(loop, state.pipeline, **changes)
 
 
 def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -28,6 +29,7 @@ from shared.ports.model_registry import ModelRegistry, SignatureColumn
 MAX_ROWS = 10_000
 MAX_FAULTS = 100
 FORMS = ("data", "dataframe_records", "dataframe_split", "inputs")
+KEYS = "keys"
 
 
 class TooManyRows(InvalidRequest):
@@ -43,6 +45,9 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     order, or the landed ones, which then go through a row-wise features.sql; the key and the label
     may be among them and do not reach the model. ``deployment`` chooses one whatever its traffic.
 
+    The log notes the key of each row, so that labels that land later tell how good its answer was: the
+    column features.key among named columns, or for rows of any form a list ``keys`` beside them.
+
     The result has predictions (one per row), probabilities (a list per row in the order of classes;
     both None for regression), classes, model {name, version}, deployment and request_id.
 
@@ -51,33 +56,12 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     the deployment does not answer.
     """
     folder = loop.catalog.get(name)
-    route = _route(loop, folder, deployment)
+    route, mirror = _route(loop, folder, deployment)
     columns, rows = _rows(loop, folder, _version(loop.ports.registry, route), payload)
-    at = loop.ports.clock.now()
-
-    def log(answer: Answer | None, error: str | None) -> None:
-        loop.predictions.record(
-            name,
-            request_id=request_id,
-            deployment=route.deployment,
-            version=route.version,
-            at=at,
-            milliseconds=answer.milliseconds if answer else 0.0,
-            columns=columns,
-            rows=rows,
-            predictions=answer.predictions if answer else (),
-            probability=_positive(answer, folder.pipeline.gate.positive) if answer else None,
-            error=error,
-        )
-
-    try:
-        answer = loop.ports.endpoints.score(folder.pipeline.endpoint, columns, rows, deployment=route.deployment)
-    except Missing as error:
-        raise Transient(f"deployment {route.deployment} was removed a moment ago; ask again") from error
-    except Exception as error:
-        log(None, f"{type(error).__name__}: {error}")
-        raise
-    log(answer, None)
+    keys = _keys(payload, folder.pipeline.features.key, len(rows))
+    answer = _ask(loop, folder, route, columns, rows, request_id, keys=keys)
+    if mirror is not None and random.random() * 100 < mirror.mirror:
+        loop.mirror.send(partial(_ask_again, loop, folder, mirror, payload, request_id))
     return {
         "predictions": answer.predictions,
         "probabilities": answer.probabilities,
@@ -88,6 +72,75 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     }
 
 
+def _ask(
+    loop: Loop,
+    folder: PipelineFolder,
+    route: Route,
+    columns: tuple[str, ...],
+    rows: list[Any],
+    request_id: str,
+    *,
+    keys: list[Any] | None = None,
+    mirrored: bool = False,
+) -> Answer:
+    """The answer of a deployment; it is logged, also that there was none."""
+    at = loop.ports.clock.now()
+
+    def log(answer: Answer | None, error: str | None) -> None:
+        loop.predictions.record(
+            folder.pipeline.name,
+            request_id=request_id,
+            deployment=route.deployment,
+            version=route.version,
+            at=at,
+            milliseconds=answer.milliseconds if answer else 0.0,
+            columns=columns,
+            rows=rows,
+            predictions=answer.predictions if answer else (),
+            probability=_positive(answer, folder.pipeline.gate.positive) if answer else None,
+            error=error,
+            mirrored=mirrored,
+            keys=keys,
+        )
+
+    try:
+        answer = loop.ports.endpoints.score(folder.pipeline.endpoint, columns, rows, deployment=route.deployment)
+    except Missing as error:
+        raise Transient(f"deployment {route.deployment} was removed a moment ago; ask again") from error
+    except Exception as error:
+        log(None, f"{type(error).__name__}: {error}")
+        raise
+    log(answer, None)
+    return answer
+
+
+def _ask_again(loop: Loop, folder: PipelineFolder, route: Route, payload: Any, request_id: str) -> None:
+    """Ask the deployment that gets copies what another one has answered; the answer is only logged.
+
+    Input that it would refuse counts as an error of its own: callers send what the other one takes.
+    """
+    version = _version(loop.ports.registry, route)
+    try:
+        columns, rows = _rows(loop, folder, version, payload)
+    except InvalidRequest as error:
+        loop.predictions.record(
+            folder.pipeline.name,
+            request_id=request_id,
+            deployment=route.deployment,
+            version=route.version,
+            at=loop.ports.clock.now(),
+            milliseconds=0.0,
+            columns=(),
+            rows=(),
+            predictions=(),
+            probability=None,
+            error=f"{type(error).__name__}: {error}",
+            mirrored=True,
+        )
+        return
+    _ask(loop, folder, route, columns, rows, request_id, mirrored=True)
+
+
 def _positive(answer: Answer, positive: str | None) -> list[float] | None:
     """One probability per row: of the positive class, of the likeliest where there is none; None for regression."""
     if answer.probabilities is None or answer.classes is None:
@@ -96,18 +149,22 @@ def _positive(answer: Answer, positive: str | None) -> list[float] | None:
     return [max(row) if index is None else row[index] for row in answer.probabilities]
 
 
-def _route(loop: Loop, folder: PipelineFolder, deployment: str | None) -> Route:
-    """The deployment that shall answer. It is chosen here so that the input is checked against its own signature."""
+def _route(loop: Loop, folder: PipelineFolder, deployment: str | None) -> tuple[Route, Route | None]:
+    """The deployment that shall answer, and one that gets copies, unless a deployment was asked for by its name.
+
+    It is chosen here so that the input is checked against its own signature.
+    """
     name, endpoint = folder.pipeline.name, folder.pipeline.endpoint
     routes = loop.ports.endpoints.routes(endpoint)
     if deployment is None:
         live = [route for route in routes if route.share]
         if not live:
             raise Refused(f"pipeline {name} has no live model yet: the first version that passes the gate will answer")
-        return live[0] if len(live) == 1 else random.choices(live, weights=[route.share for route in live])[0]
+        chosen = live[0] if len(live) == 1 else random.choices(live, weights=[route.share for route in live])[0]
+        return chosen, None if len(routes) == 1 else next((route for route in routes if route.mirror), None)
     for route in routes:
         if route.deployment == deployment:
-            return route
+            return route, None
     present = loop.ports.endpoints.deployments(endpoint)
     if deployment not in present:
         there = f"it has {', '.join(sorted(present))}" if present else "it has none"
@@ -296,6 +353,25 @@ def _refuse_columns(names: Sequence[str], version: _Version, raw: _Raw | None, e
     faults.refuse()
 
 
+def _keys(payload: dict[str, Any], column: str, size: int) -> list[Any] | None:
+    """The key of each of the ``size`` rows of a valid request, None when it names none."""
+    given = payload.get(KEYS)
+    if given is None:
+        return _key_column(next(payload[form] for form in FORMS if form in payload), column)
+    if not isinstance(given, list) or len(given) != size:
+        faults: list[dict[str, object]] = [{"field": KEYS, "problem": "not a key for each row"}]
+        raise InvalidRequest(f"{KEYS} must be a list with the key of each of the {size} rows", faults)
+    return given
+
+
+def _key_column(table: Any, column: str) -> list[Any] | None:
+    if isinstance(table, list):
+        return [row.get(column) for row in table] if isinstance(table[0], dict) and column in table[0] else None
+    if table.keys() >= {"columns", "data"} and isinstance(table["data"][0], list):
+        return [row[table["columns"].index(column)] for row in table["data"]] if column in table["columns"] else None
+    return table.get(column)
+
+
 def _columns(table: _Table, version: _Version) -> list[Sequence[Any]]:
     names = frozenset(table.names or ())
     return [table.column(name) if name in names else [None] * table.size for name in version.names]
@@ -335,7 +411,7 @@ def _table(payload: Any, version: _Version) -> _Table:
     if not isinstance(payload, dict):
         raise InvalidRequest(f"the request must be a JSON object with one of {', '.join(FORMS)}")
     present = [form for form in FORMS if form in payload]
-    unknown = [key for key in payload if key not in FORMS]
+    unknown = [key for key in payload if key not in FORMS and key != KEYS]
     if unknown:
         near = get_close_matches(str(unknown[0]), FORMS, n=1)
         cure = f"did you mean {near[0]}?" if near else f"it takes one of {', '.join(FORMS)}"

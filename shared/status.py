@@ -11,8 +11,9 @@ from shared.loop import Loop
 
 
 def status(loop: Loop) -> dict[str, Any]:
-    """Each pipeline with name, champion {version, metrics, serving}, traffic {deployment: percent}, last_run {id,
-    cause, stage, status, reason}, drift {status, at} and flags; and the faults of broken pipelines.
+    """Each pipeline with name, champion {version, metrics, serving}, traffic and mirror {deployment:
+    percent}, last_run {id, cause, stage, status, reason}, drift {status, at} and flags; and the faults of broken
+    pipelines.
 
     A broken pipeline that was valid before goes on as it was defined ``as_of`` then, None for a valid one.
 
@@ -36,6 +37,7 @@ def _pipeline(loop: Loop, folder: PipelineFolder) -> dict[str, Any]:
         else None,
         "previous": state.previous or None,
         "traffic": state.traffic,
+        "mirror": state.mirror,
         "last_run": run
         and {
             "id": run.id,

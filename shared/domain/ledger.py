@@ -251,6 +251,7 @@ class Version(Entry):
 class RolloutState(Entry):
     """Traffic on its way from the deployment of ``champion`` (a version, empty when there is none) to
     ``challenger``'s; its moves are in :mod:`shared.domain.rollout`. ``cause``: gate, approval, rollback or pin.
+    ``step`` is -1 while the challenger gets copies of ``mirror`` percent of the requests and no traffic.
     ``wake`` counts the moves, ``asked`` how often the present split was asked for. ``asked_at`` is when a person asked
     for the rollback or gave the approval: when the rollout succeeds, it moves a pin that is older.
     """
@@ -264,6 +265,7 @@ class RolloutState(Entry):
     phase: str
     started_at: datetime
     steps: tuple[int, ...] = (100,)
+    mirror: int = 0
     bake: timedelta = timedelta(0)
     cause: str = "gate"
     step: int = 0
@@ -385,6 +387,7 @@ class PipelineState(Entry):
     rollouts: int = 0
     rollback: tuple[str, ...] = ()
     traffic: dict[str, int] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
     active_runs: tuple[str, ...] = ()
     open_versions: tuple[str, ...] = ()
     active_rollouts: tuple[str, ...] = ()

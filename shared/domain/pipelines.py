@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Literal
 
 NAME = re.compile(r"[a-z][a-z0-9-]{2,31}")
+MOST_MIRRORED = 50
+"""Percent of the requests that may be copied to another deployment: no more is copied by Azure ML."""
 """Pipeline and endpoint names: what a managed online endpoint accepts."""
 
 
@@ -129,9 +131,14 @@ class RollbackWhen:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """How traffic moves: ``steps`` in percent, each held for ``bake``; the last must be 100."""
+    """How traffic moves: ``steps`` in percent, each held for ``bake``; the last must be 100.
+
+    With ``mirror`` (percent) a step comes before them, as long as each: the new version gets copies of so many of the
+    requests, its answers are logged and judged by ``rollback_when`` but returned to nobody.
+    """
 
     endpoint: str | None = None
+    mirror: int = 0
     steps: tuple[int, ...] = (10, 50, 100)
     bake: timedelta = timedelta(minutes=10)
     keep_previous: timedelta = timedelta(hours=24)

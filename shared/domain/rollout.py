@@ -3,6 +3,8 @@
     deploying → smoking → shifting ⇄ baking → promoting → promoted → done
         └──────────┴→ failing → failed   └→ rolling_back → rolled_back
 
+The first step may be one without traffic: the challenger gets copies of requests, and its answers are judged.
+
 Every move can be made twice: a crash between doing and saving leads to the same doing again. From
 promoting, rolling_back and failing on nobody else changes the state, so what follows from the
 outcome may be done before it is saved.
@@ -22,6 +24,8 @@ POLL = timedelta(seconds=15)
 """How long to wait before a look at something that a service is still doing."""
 RETRY = timedelta(minutes=5)
 """How long to wait before asking again for what was refused and must be."""
+MIRRORING = -1
+"""The step before the first: the champion has all traffic, the challenger gets copies."""
 PATIENCE = timedelta(hours=2)
 """How long a deployment may take from the rollout's start to a smoke test; then the rollout has failed."""
 
@@ -62,24 +66,26 @@ class Health:
 class Seen:
     """The world at one look.
 
-    ``deployments`` maps names to states, ``traffic`` is what was read back, ``smoke`` is None when no
+    ``deployments`` maps names to states, ``traffic`` and ``mirror`` are what was read back, ``smoke`` is None when no
     smoke test was made, empty when it passed, else why it failed; ``health`` is the challenger's.
     """
 
     deployments: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
     smoke: str | None = None
     health: Health = field(default_factory=Health)
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something to do on the endpoint: deploy ``version`` as a deployment, remove one, or shift traffic."""
+    """Something to do on the endpoint: deploy ``version`` as a deployment, remove one, or shift traffic and copies."""
 
     do: Literal["deploy", "remove", "shift"]
     deployment: str = ""
     version: str = ""
     traffic: dict[str, int] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +108,18 @@ def next_move(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
 
 def wanted_traffic(state: RolloutState) -> dict[str, int]:
     """The split of the present step: the challenger's share, the rest for the champion."""
+    if state.step == MIRRORING:
+        return {deployment_name(state.champion): 100}
     share = state.steps[state.step] if state.champion not in ("", state.challenger) else 100
     split = {deployment_name(state.challenger): share}
     if share < 100:
         split[deployment_name(state.champion)] = 100 - share
     return split
+
+
+def wanted_mirror(state: RolloutState) -> dict[str, int]:
+    """Who gets copies in the present step, of how many percent of the requests."""
+    return {deployment_name(state.challenger): state.mirror} if state.step == MIRRORING else {}
 
 
 def roll_back(state: RolloutState, reason: str) -> RolloutState:
@@ -157,22 +170,23 @@ def _smoking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) ->
         return Move(state=state, again=_poll(state, now))
     if seen.smoke:
         return _fail(state, f"smoke test failed: {seen.smoke}")
+    first = MIRRORING if state.mirror else 0
     return Move(
-        state=replace(state, phase="shifting", step=0, step_since=now), again=timedelta(0), note="smoke test passed"
+        state=replace(state, phase="shifting", step=first, step_since=now), again=timedelta(0), note="smoke test passed"
     )
 
 
 def _shifting(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
-    name, wanted = deployment_name(state.challenger), wanted_traffic(state)
+    name, wanted, mirror = deployment_name(state.challenger), wanted_traffic(state), wanted_mirror(state)
     if _broken(seen, name):
         reason = f"deployment {name} is {seen.deployments.get(name, 'gone')}"
         return _back(state, reason) if state.champion else _fail(state, reason)
-    if seen.traffic != wanted:
-        return _shift(state, seen, wanted, now)
+    if (seen.traffic, seen.mirror) != (wanted, mirror):
+        return _shift(state, seen, wanted, mirror, now)
     return Move(
         state=replace(state, phase="baking", step_since=now, next_at=now + state.bake, asked=0),
         again=state.bake,
-        note=f"traffic is {_words(wanted)}",
+        note=f"traffic is {_words(wanted, mirror)}",
     )
 
 
@@ -188,9 +202,9 @@ def _baking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> 
         return _set_right(state, now + state.bake, now)
     if now < until:
         return Move(state=state, again=min(until - now, POLL))
-    wanted = wanted_traffic(state)
-    if seen.traffic != wanted:
-        note = f"traffic is {_words(seen.traffic) or 'nowhere'} in place of {_words(wanted)}"
+    wanted, mirror = wanted_traffic(state), wanted_mirror(state)
+    if (seen.traffic, seen.mirror) != (wanted, mirror):
+        note = f"traffic is {_words(seen.traffic, seen.mirror)} in place of {_words(wanted, mirror)}"
         return Move(state=replace(state, phase="shifting"), again=timedelta(0), note=note)
     if state.champion and state.step + 1 < len(state.steps):
         return Move(state=replace(state, phase="shifting", step=state.step + 1), again=timedelta(0))
@@ -227,8 +241,8 @@ def _promoted(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
 def _rolling_back(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -> Move:
     wanted = {deployment_name(state.champion): 100}
     # Traffic that was asked for before may come into force late, so what is seen counts only after asking again.
-    if seen.traffic != wanted or state.step_since is None:
-        return _shift(state, seen, wanted, now)
+    if seen.traffic != wanted or seen.mirror or state.step_since is None:
+        return _shift(state, seen, wanted, {}, now)
     return Move(
         state=replace(state, phase="rolled_back"),
         actions=_remove_challenger(state, seen),
@@ -262,17 +276,17 @@ def _deploy(state: RolloutState, version: str) -> Move:
     return Move(state=state, actions=(action,), again=timedelta(seconds=1), note=f"creating deployment {name}")
 
 
-def _shift(state: RolloutState, seen: Seen, wanted: dict[str, int], now: datetime) -> Move:
+def _shift(state: RolloutState, seen: Seen, wanted: dict[str, int], mirror: dict[str, int], now: datetime) -> Move:
     """Ask for a split, and again, ever more seldom, while it is not in force; a champion's deployment that somebody
     has removed is created again first."""
     champion = deployment_name(state.champion)
     if champion in wanted and champion not in seen.deployments:
         return _deploy(state, state.champion)
-    if any(seen.deployments.get(name) != "ready" for name in wanted):
+    if any(seen.deployments.get(name) != "ready" for name in (*wanted, *mirror)):
         return Move(state=state)
     return Move(
         state=replace(state, step_since=now, asked=state.asked + 1),
-        actions=(Action("shift", traffic=wanted),),
+        actions=(Action("shift", traffic=wanted, mirror=mirror),),
         again=min(timedelta(seconds=2 ** min(state.asked, 10)), POLL),
     )
 
@@ -296,12 +310,14 @@ def _back(state: RolloutState, reason: str) -> Move:
 
 def _remove_challenger(state: RolloutState, seen: Seen) -> tuple[Action, ...]:
     name = deployment_name(state.challenger)
-    removable = name in seen.deployments and not seen.traffic.get(name) and state.challenger != state.champion
+    used = seen.traffic.get(name) or seen.mirror.get(name)
+    removable = name in seen.deployments and not used and state.challenger != state.champion
     return (Action("remove", name),) if removable else ()
 
 
-def _words(traffic: dict[str, int]) -> str:
-    return ", ".join(f"{name} {share} %" for name, share in traffic.items())
+def _words(traffic: dict[str, int], mirror: dict[str, int]) -> str:
+    shares = [f"{name} {share} %" for name, share in traffic.items()]
+    return ", ".join([*(shares or ["nowhere"]), *(f"copies of {share} % to {name}" for name, share in mirror.items())])
 
 
 _MOVES = {

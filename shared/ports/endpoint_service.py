@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shared.domain.pipelines import Rollout
+from shared.domain.pipelines import MOST_MIRRORED, Rollout
 from shared.domain.redaction import without_secrets
+from shared.errors import Refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,16 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Route:
-    """A ready deployment, the version it serves and its share of the traffic in percent, 0 included."""
+    """A ready deployment, the version it serves and its share of the traffic in percent, 0 included.
+
+    ``mirror`` is the percentage of requests to others that it shall get a copy of.
+    """
 
     deployment: str
     model: str
     version: str
     share: int
+    mirror: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +85,18 @@ class EndpointService(Protocol):
         """
         ...
 
-    def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
-        """Ask for a split. Raises Refused when it does not sum to 0 or 100 or names a deployment that
-        is not ready, Transient while the endpoint is updating. It may take time to be in force."""
+    def mirror(self, endpoint: str) -> dict[str, int]:
+        """Who gets copies of requests, of how many percent, as read back; empty when nobody does."""
+        ...
+
+    def set_traffic(self, endpoint: str, traffic: dict[str, int], *, mirror: dict[str, int] | None = None) -> None:
+        """Ask for a split, and for copies of some requests to a deployment without traffic; without ``mirror`` copies
+        end. Raises Refused for what :func:`check_split` refuses or when it names a deployment that is not ready,
+        Transient while the endpoint is updating. It may take time to be in force."""
         ...
 
     def remove(self, endpoint: str, deployment: str) -> None:
-        """Delete a deployment; nothing happens when there is none. Raises Refused when it has traffic."""
+        """Delete a deployment; nothing happens when there is none. Raises Refused when it has traffic or copies."""
         ...
 
     def score(
@@ -100,3 +110,20 @@ class EndpointService(Protocol):
         when the model refuses the input, Transient when it does not answer.
         """
         ...
+
+
+def check_split(endpoint: str, traffic: dict[str, int], mirror: dict[str, int]) -> None:
+    """Raise :class:`~shared.errors.Refused` for a split that no endpoint takes.
+
+    That is: the shares do not sum to 0 or 100, or copies go to more than one deployment, to one that has traffic, or
+    of more than half of the requests.
+    """
+    if any(share < 0 for share in traffic.values()) or sum(traffic.values()) not in (0, 100):
+        raise Refused(f"traffic of endpoint {endpoint} must be shares from 0 to 100 that sum to 0 or 100: {traffic}")
+    if len(mirror) > 1 or any(not 0 < share <= MOST_MIRRORED for share in mirror.values()):
+        raise Refused(
+            f"copies of requests to endpoint {endpoint} go to one deployment, of 1 to {MOST_MIRRORED} percent: {mirror}"
+        )
+    for name in mirror:
+        if traffic.get(name):
+            raise Refused(f"deployment {name} of endpoint {endpoint} cannot have both traffic and copies of it")

@@ -52,6 +52,8 @@ processes of the test's machine. What that leaves open:
   assignments that only Azure evaluates. `landfall doctor` asks Azure about each.
 - **Event Grid's delivery**: filters, retries, order and the webhook handshake of the real service, and the dead-letter
   container.
+- **Copies by the endpoint**: `mirror_traffic` is set and read back; that Azure ML copies what reaches the endpoint
+  without a deployment's name, and where, was not seen. What a rollout judges are the copies that scoring makes.
 - **The Functions host**: scaling, cold starts of a Flex Consumption instance, its own queue polling.
 - **infra/**: the Bicep files are parsed and compared with the code, but no compiler has read them and nothing was
   deployed with them.

@@ -197,6 +197,29 @@ def test_a_removed_deployment_is_gone_and_removing_it_again_does_nothing(harness
         harness.service.score("churn", COLUMNS, [ROW], deployment="v1")
 
 
+def test_copies_to_a_deployment_without_traffic_are_read_back_and_end_with_the_next_split(harness: Harness) -> None:
+    harness.ready("churn", "v1")
+    harness.ready("churn", "v2", version="2")
+    harness.service.set_traffic("churn", {"v1": 100}, mirror={"v2": 20})
+    assert (harness.service.traffic("churn"), harness.service.mirror("churn")) == ({"v1": 100}, {"v2": 20})
+    routes = {route.deployment: (route.share, route.mirror) for route in harness.service.routes("churn")}
+    assert routes == {"v1": (100, 0), "v2": (0, 20)}
+    with pytest.raises(Refused, match="gets copies of requests"):
+        harness.service.remove("churn", "v2")
+    harness.service.set_traffic("churn", {"v1": 100})
+    assert harness.service.mirror("churn") == {}
+    harness.service.remove("churn", "v2")
+
+
+@pytest.mark.parametrize("mirror", [{"v2": 51}, {"v1": 20}, {"v2": 10, "v3": 10}, {"v2": -1}, {"v9": 10}])
+def test_copies_that_no_endpoint_makes_are_refused(harness: Harness, mirror: dict[str, int]) -> None:
+    harness.ready("churn", "v1")
+    harness.ready("churn", "v2", version="2")
+    with pytest.raises(Refused):
+        harness.service.set_traffic("churn", {"v1": 100}, mirror=mirror)
+    assert harness.service.mirror("churn") == {}
+
+
 def test_requests_follow_the_split(harness: Harness) -> None:
     harness.ready("churn", "v1")
     harness.ready("churn", "v2", version="2")

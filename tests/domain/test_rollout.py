@@ -66,7 +66,8 @@ class Endpoint:
 
     deployments: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
-    pending: dict[str, int] | None = None
+    mirror: dict[str, int] = field(default_factory=dict)
+    pending: tuple[dict[str, int], dict[str, int]] | None = None
 
     def do(self, action: Action) -> None:
         match action.do:
@@ -78,30 +79,34 @@ class Endpoint:
                 assert all(share > 0 for share in action.traffic.values())
                 if self.pending is not None:
                     raise Busy
-                assert all(self.deployments.get(name) == "ready" for name in action.traffic)
-                self.pending = action.traffic
+                assert all(self.deployments.get(name) == "ready" for name in (*action.traffic, *action.mirror))
+                assert not action.traffic.keys() & action.mirror.keys(), "both traffic and copies"
+                self.pending = action.traffic, action.mirror
             case "remove":
                 assert not self.traffic.get(action.deployment), "a deployment with traffic is removed"
-                assert not (self.pending or {}).get(action.deployment), "a deployment that gets traffic is removed"
+                assert not self.mirror.get(action.deployment), "a deployment that gets copies is removed"
+                for split in self.pending or ():
+                    assert not split.get(action.deployment), "a deployment that gets requests is removed"
                 del self.deployments[action.deployment]
 
     def come_into_force(self) -> None:
         if self.pending is not None:
-            self.traffic, self.pending = self.pending, None
+            (self.traffic, self.mirror), self.pending = self.pending, None
 
 
-def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostile_looks: int) -> None:
+def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], mirror: int, hostile_looks: int) -> None:
     def now_and_then(times: int) -> bool:
         return random.randrange(times) == 0
 
-    state = rollout(champion=champion, steps=steps, bake=timedelta(minutes=random.choice([0, 10])))
+    mirror = mirror if champion else 0
+    state = rollout(champion=champion, steps=steps, mirror=mirror, bake=timedelta(minutes=random.choice([0, 10])))
     endpoint = Endpoint({"v1": "ready"}, {"v1": 100}) if champion else Endpoint()
     if now_and_then(2):
         endpoint.deployments["v2"] = "ready"
         if not champion and now_and_then(2):
             endpoint.traffic = {"v2": 100}
     before = dict(endpoint.traffic)
-    now, smoke_passed, share = NOON, False, 0
+    now, smoke_passed, share, mirrored = NOON, False, 0, False
 
     for look in range(hostile_looks + 300):
         hostile = look < hostile_looks
@@ -118,7 +123,7 @@ def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostil
             if now_and_then(8) and not endpoint.traffic.get("v1") and not endpoint.pending:
                 endpoint.deployments.pop("v1", None)
             if now_and_then(8) and endpoint.deployments.get("v1") == "ready" and state.phase == "baking":
-                endpoint.traffic = {"v1": 100}
+                endpoint.traffic, endpoint.mirror = {"v1": 100}, {}
             if now_and_then(12):
                 state = roll_back(state, "a person asked for it")
 
@@ -131,7 +136,9 @@ def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostil
         if hostile and "v2" not in before and now_and_then(6):
             traffic = random.choice([{}, {"v1": 50, "v0": 50}, {"v0": 100}])
         health = random.choice([Health(), GOOD, GOOD, BAD]) if hostile else GOOD
-        seen = Seen(deployments=dict(endpoint.deployments), traffic=traffic, smoke=smoke, health=health)
+        copies = {} if hostile and not endpoint.mirror.get("v2") and now_and_then(6) else dict(endpoint.mirror)
+        mirrored |= copies == {"v2": mirror}
+        seen = Seen(deployments=dict(endpoint.deployments), traffic=traffic, mirror=copies, smoke=smoke, health=health)
         made = next_move(state, seen, replace(POLICY, steps=steps), now)
         assert made == next_move(state, seen, replace(POLICY, steps=steps), now)
 
@@ -143,7 +150,9 @@ def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostil
         for action in made.actions:
             if action.do == "shift":
                 asked = action.traffic.get("v2", 0)
-                assert not asked or smoke_passed, "traffic before a passed smoke test"
+                assert not (asked or action.mirror) or smoke_passed, "requests before a passed smoke test"
+                assert not asked or not mirror or mirrored, "traffic before copies"
+                assert not action.mirror or (asked, share) == (0, 0), "copies after traffic"
                 if state.phase != "rolling_back":
                     assert asked >= share, "the share of the challenger fell without a rollback"
                     share = asked
@@ -158,6 +167,7 @@ def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostil
         raise AssertionError(f"the rollout does not end, it is {state.phase}")
 
     endpoint.come_into_force()
+    assert endpoint.mirror == {}
     if state.phase == "done":
         assert endpoint.traffic == {"v2": 100}
     elif champion:
@@ -174,12 +184,13 @@ def run_rollout(random: Random, *, champion: str, steps: tuple[int, ...], hostil
     st.randoms(use_true_random=True),
     st.sampled_from(["", "1"]),
     st.sampled_from([(100,), (10, 50, 100), (1, 2, 3, 100)]),
+    st.sampled_from([0, 20]),
     st.integers(0, 40),
 )
 def test_whatever_happens_the_rollout_ends_with_one_version_serving(
-    random: Random, champion: str, steps: tuple[int, ...], hostile_looks: int
+    random: Random, champion: str, steps: tuple[int, ...], mirror: int, hostile_looks: int
 ) -> None:
-    run_rollout(random, champion=champion, steps=steps, hostile_looks=hostile_looks)
+    run_rollout(random, champion=champion, steps=steps, mirror=mirror, hostile_looks=hostile_looks)
 
 
 @given(st.integers(0, 2), st.sampled_from(["", "1", "2"]))
@@ -214,6 +225,31 @@ def test_an_undisturbed_rollout_takes_all_steps_and_then_removes_the_champion() 
         ("shift", {"v2": 100}, 20),
         ("remove", "v1", 30 + 24 * 60),
     ]
+
+
+def test_copies_come_before_traffic_for_as_long_as_a_step() -> None:
+    asked = move(rollout("smoking", mirror=20), deployments=READY, traffic={"v1": 100}, smoke="").state
+    (shift,) = move(asked, deployments=READY, traffic={"v1": 100}).actions
+    assert (shift.traffic, shift.mirror) == ({"v1": 100}, {"v2": 20})
+    there = {"deployments": READY, "traffic": {"v1": 100}, "mirror": {"v2": 20}}
+    baking = move(asked, **there)
+    assert baking.note == "traffic is v1 100 %, copies of 20 % to v2"
+    assert move(baking.state, NOON + POLICY.bake / 2, **there).state == baking.state
+    first = move(baking.state, NOON + POLICY.bake, **there).state
+    (shift,) = move(first, NOON + POLICY.bake, **there).actions
+    assert (shift.traffic, shift.mirror) == ({"v2": 10, "v1": 90}, {})
+
+
+def test_a_challenger_that_fails_on_copies_never_gets_traffic() -> None:
+    there = {"deployments": READY, "traffic": {"v1": 100}, "mirror": {"v2": 20}}
+    state = rollout("baking", mirror=20, step=-1, step_since=NOON, next_at=NOON + POLICY.bake)
+    back = move(state, **there, health=BAD).state
+    assert (back.phase, back.reason) == ("rolling_back", "50 of 100 requests failed (50.0%, limit 1.0%)")
+    ended = move(back, **there)
+    (shift,) = ended.actions
+    assert (shift.traffic, shift.mirror) == ({"v1": 100}, {})
+    (remove,) = move(ended.state, deployments=READY, traffic={"v1": 100}).actions
+    assert remove == Action("remove", "v2")
 
 
 def test_a_first_version_gets_all_traffic_at_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from shared import runs
 from shared.domain.signals import ReconcileDue, RetrainingDue
-from tests.reactions.world import Crash, World
+from tests.reactions.world import PIPELINE, Crash, World
 
 
 def story(world: World) -> tuple[object, ...]:
@@ -38,6 +38,33 @@ def rest(world: World) -> None:
         world.drain(timedelta(minutes=20))
         world.queue.send(ReconcileDue(slot=world.clock.now()))
     world.drain(timedelta(minutes=20))
+
+
+def test_a_crash_at_any_call_of_a_rollout_with_copies_changes_nothing_in_the_end(tmp_path: Path) -> None:
+    mirrored = PIPELINE.replace("steps: [10, 50, 100]", "steps: [100], mirror: 20")
+
+    def promoted(world: World) -> tuple[object, ...]:
+        world.land("landing/churn/b.csv")
+        rest(world)
+        return (*story(world), world.services.mirror("churn"), world.state.mirror)
+
+    def life(folder: Path) -> World:
+        world = World(folder, mirrored)
+        world.land("landing/churn/a.csv")
+        rest(world)
+        return world
+
+    undisturbed = life(tmp_path / "undisturbed")
+    undisturbed.fuse.left = 10**9
+    expected = promoted(undisturbed)
+    calls = 10**9 - undisturbed.fuse.left
+    assert expected[3] == ("2", "1", "", "", "") and expected[-2:] == ({}, {})
+    assert "copies of 20 % to v2" in " ".join(decision.reason for decision in undisturbed.decisions())
+    for fuse in range(1, calls, max(1, calls // 24)):
+        world = life(tmp_path / f"crash{fuse}")
+        world.fuse.left = fuse
+        assert promoted(world) == expected, f"after a crash at call {fuse} of {calls}"
+        world.close()
 
 
 def calls_of_an_undisturbed_life(folder: Path) -> tuple[int, tuple[object, ...]]:

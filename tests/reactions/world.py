@@ -34,7 +34,7 @@ from shared.last_valid import LastValid
 from shared.loop import Loop
 from shared.ports import Ports
 from shared.ports.batch_service import BatchScoringJob
-from shared.ports.endpoint_service import Answer, Deployment
+from shared.ports.endpoint_service import Answer, Deployment, check_split
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.jobs import JobStatus
 from shared.ports.model_registry import ModelVersion
@@ -103,6 +103,7 @@ class Services:
     aliases: dict[tuple[str, str], str] = field(default_factory=dict)
     endpoints: dict[str, dict[str, Deployment]] = field(default_factory=lambda: defaultdict(dict))
     splits: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    mirrors: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     batch_jobs: dict[str, BatchScoringJob] = field(default_factory=dict)
     manifest_status: str = "ready"
     training_state: str = "completed"
@@ -265,13 +266,18 @@ class Services:
     def traffic(self, endpoint: str) -> dict[str, int]:
         return dict(self.splits[endpoint])
 
-    def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
-        if sum(traffic.values()) not in (0, 100) or not set(traffic) <= set(self.endpoints[endpoint]):
-            raise Refused(f"no such split: {traffic}")
+    def mirror(self, endpoint: str) -> dict[str, int]:
+        return dict(self.mirrors[endpoint])
+
+    def set_traffic(self, endpoint: str, traffic: dict[str, int], *, mirror: dict[str, int] | None = None) -> None:
+        if not {*traffic, *(mirror or {})} <= set(self.endpoints[endpoint]):
+            raise Refused(f"no such split: {traffic}, {mirror}")
+        check_split(endpoint, traffic, mirror or {})
         self.splits[endpoint] = {name: share for name, share in traffic.items() if share}
+        self.mirrors[endpoint] = mirror or {}
 
     def remove(self, endpoint: str, deployment: str) -> None:
-        if self.splits[endpoint].get(deployment):
+        if self.splits[endpoint].get(deployment) or self.mirrors[endpoint].get(deployment):
             raise Refused(f"{deployment} has traffic")
         self.endpoints[endpoint].pop(deployment, None)
 

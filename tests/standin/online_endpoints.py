@@ -35,12 +35,13 @@ class Deployment:
 
 @dataclass
 class Endpoint:
-    """``traffic`` is in force; what was asked for comes into force when the update has ended."""
+    """``traffic`` and ``mirror`` are in force; what was asked for comes into force when the update has ended."""
 
     name: str
     properties: dict[str, Any]
     state: str = "Creating"
     traffic: dict[str, int] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
 
     @property
@@ -116,11 +117,13 @@ class OnlineEndpoints:
         traffic = {d: s for d, s in properties.pop("traffic", {}).items() if s}
         if sum(traffic.values()) not in (0, 100) or any(share < 0 for share in traffic.values()):
             raise Problem(400, "BadArgument", f"traffic has to sum to 0 or 100: {traffic}")
-        mirror = properties.get("mirrorTraffic", {})
+        mirror = {d: s for d, s in properties.pop("mirrorTraffic", {}).items() if s}
         if len(mirror) > 1 or any(not 0 <= share <= 50 for share in mirror.values()):
             raise Problem(400, "BadArgument", f"mirror traffic goes to one deployment, up to 50 percent: {mirror}")
+        if mirror.keys() & traffic.keys():
+            raise Problem(400, "BadArgument", f"a deployment gets live or mirror traffic, not both: {mirror}")
         known = present.deployments if present else {}
-        for deployment in traffic:
+        for deployment in (*traffic, *mirror):
             if deployment not in known or known[deployment].state != "Succeeded":
                 raise Problem(400, "BadArgument", f"traffic names {deployment}, which is no deployment that can serve")
         endpoint = present or Endpoint(name, properties)
@@ -129,7 +132,7 @@ class OnlineEndpoints:
         self.all[name] = endpoint
 
         def finish() -> None:
-            endpoint.state, endpoint.traffic = "Succeeded", traffic
+            endpoint.state, endpoint.traffic, endpoint.mirror = "Succeeded", traffic, mirror
 
         def fail(reason: str) -> None:
             endpoint.state = "Succeeded" if present else "Failed"
@@ -141,6 +144,7 @@ class OnlineEndpoints:
         properties = {
             **endpoint.properties,
             "traffic": dict(endpoint.traffic),
+            "mirrorTraffic": dict(endpoint.mirror),
             "scoringUri": endpoint.address,
             "provisioningState": endpoint.state,
         }
@@ -212,6 +216,8 @@ class OnlineEndpoints:
         endpoint, deployment = self._deployment(endpoint_name, name)
         if endpoint.traffic.get(name):
             raise Problem(409, "Conflict", f"deployment {name} has {endpoint.traffic[name]} percent of the traffic")
+        if endpoint.mirror.get(name):
+            raise Problem(409, "Conflict", f"deployment {name} gets {endpoint.mirror[name]} percent as mirror traffic")
         if endpoint.state in BUSY or deployment.state in BUSY:
             raise Problem(409, "Conflict", f"endpoint {endpoint_name} or its deployment {name} is being changed")
         deployment.state = "Deleting"

@@ -19,7 +19,7 @@ from shared.adapters.azure.workspace import SCORING, Workspace
 from shared.domain.compiled import GRAPH, place
 from shared.domain.pipelines import Rollout, Training
 from shared.errors import Conflict, InvalidRequest, Missing, Refused, Rejected, Transient
-from shared.ports.endpoint_service import Answer, Deployment, Route
+from shared.ports.endpoint_service import Answer, Deployment, Route, check_split
 from shared.ports.lake import Lake
 from shared.ports.model_registry import ModelRegistry
 from shared.settings import ROOT
@@ -119,32 +119,40 @@ class AzureEndpoints:
     def traffic(self, endpoint: str) -> dict[str, int]:
         """See :meth:`EndpointService.traffic`."""
         present = self._endpoint(endpoint)
-        return {} if present is None else _traffic(present)
+        return {} if present is None else _shares(present.traffic)
 
     def routes(self, endpoint: str) -> tuple[Route, ...]:
         """See :meth:`EndpointService.routes`."""
         look = self._look(endpoint)
         return () if look is None else look.routes
 
-    def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
+    def mirror(self, endpoint: str) -> dict[str, int]:
+        """See :meth:`EndpointService.mirror`.
+
+        Azure ML copies what reaches the endpoint without the name of a deployment; who names one, as scoring over HTTP
+        does, makes the copies.
+        """
+        present = self._endpoint(endpoint)
+        return {} if present is None else _shares(present.mirror_traffic)
+
+    def set_traffic(self, endpoint: str, traffic: dict[str, int], *, mirror: dict[str, int] | None = None) -> None:
         """See :meth:`EndpointService.set_traffic`. Asking for the split that is in force changes nothing."""
         wanted = {name: share for name, share in traffic.items() if share}
-        if any(share < 0 for share in wanted.values()) or sum(wanted.values()) not in (0, 100):
-            raise Refused(
-                f"traffic of endpoint {endpoint} must be shares from 0 to 100 that sum to 0 or 100: {traffic}"
-            )
+        copied = {name: share for name, share in (mirror or {}).items() if share}
+        check_split(endpoint, wanted, copied)
         present = self._required(endpoint)
         states = {_our_name(str(entity.name)): _state(entity) for entity in self._list(endpoint)}
-        for name in wanted:
+        for name in (*wanted, *copied):
             if states.get(name) != "ready":
                 what = f"is {states[name]}" if name in states else "does not exist"
                 raise Refused(f"deployment {name} of endpoint {endpoint} {what}: only a ready one can take traffic")
         self._refuse_while_changing(endpoint, present)
-        if _traffic(present) == wanted:
+        if (_shares(present.traffic), _shares(present.mirror_traffic)) == (wanted, copied):
             return
         present.traffic = {_azure_name(name): share for name, share in wanted.items()}
+        present.mirror_traffic = {_azure_name(name): share for name, share in copied.items()}
         try:
-            with translated(f"shift traffic of endpoint {endpoint} to {wanted}"):
+            with translated(f"shift traffic of endpoint {endpoint} to {wanted}, copies {copied}"):
                 self._workspace.client.online_endpoints.begin_create_or_update(present)
         except Conflict as error:
             raise Transient(str(error)) from error
@@ -157,11 +165,13 @@ class AzureEndpoints:
         entity = None if present is None else self._deployment(endpoint, deployment)
         if present is None or entity is None or _state(entity) == "deleting":
             return
-        if share := _traffic(present).get(deployment):
+        if share := _shares(present.traffic).get(deployment):
             raise Refused(
                 f"deployment {deployment} of endpoint {endpoint} has {share} % of the traffic:"
                 " move it to another one first"
             )
+        if _shares(present.mirror_traffic).get(deployment):
+            raise Refused(f"deployment {deployment} of endpoint {endpoint} gets copies of requests: end that first")
         self._refuse_while_changing(endpoint, present)
         try:
             with translated(f"delete deployment {deployment} of endpoint {endpoint}"):
@@ -241,12 +251,12 @@ class AzureEndpoints:
             at, present = time.monotonic(), self._endpoint(endpoint)
             if present is None:
                 return None
-            shares = _traffic(present)
+            shares, copies = _shares(present.traffic), _shares(present.mirror_traffic)
             routes = []
             for entity in self._list(endpoint):
                 if _state(entity) in ("ready", "updating"):
                     name = _our_name(str(entity.name))
-                    routes.append(Route(name, *_model_of(entity), shares.get(name, 0)))
+                    routes.append(Route(name, *_model_of(entity), shares.get(name, 0), copies.get(name, 0)))
             look = _Look(at, str(present.scoring_uri), tuple(routes))
             self._looks[endpoint] = look
             return look
@@ -356,5 +366,5 @@ def _model_of(entity: ManagedOnlineDeployment) -> tuple[str, str]:
     return match[1] or match[3], match[2] or match[4]
 
 
-def _traffic(endpoint: OnlineEndpoint) -> dict[str, int]:
-    return {_our_name(name): share for name, share in (endpoint.traffic or {}).items() if share}
+def _shares(percents: dict[str, int] | None) -> dict[str, int]:
+    return {_our_name(name): share for name, share in (percents or {}).items() if share}

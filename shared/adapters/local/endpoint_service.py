@@ -23,7 +23,7 @@ from shared.errors import Missing, Refused, Rejected, Transient
 from shared.jobs.compiled_model import CompiledModel, load
 from shared.jobs.served_model import ServedModel
 from shared.ports.clock import Clock
-from shared.ports.endpoint_service import Answer, Deployment, Route
+from shared.ports.endpoint_service import Answer, Deployment, Route, check_split
 
 if TYPE_CHECKING:
     from shared.adapters.local.model_registry import MlflowRegistry
@@ -41,6 +41,7 @@ class _State:
 
     deployments: dict[str, Deployment] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 
 
@@ -99,26 +100,28 @@ class LocalEndpoints:
         """See :meth:`EndpointService.routes`; here it is never old."""
         state = self._state(endpoint) or _State()
         return tuple(
-            Route(d.name, d.model, d.version, state.traffic.get(d.name, 0))
+            Route(d.name, d.model, d.version, state.traffic.get(d.name, 0), state.mirror.get(d.name, 0))
             for d in state.deployments.values()
             if d.state == "ready"
         )
 
-    def set_traffic(self, endpoint: str, traffic: dict[str, int]) -> None:
+    def mirror(self, endpoint: str) -> dict[str, int]:
+        """See :meth:`EndpointService.mirror`; who asks for answers makes the copies."""
+        return dict((self._state(endpoint) or _State()).mirror)
+
+    def set_traffic(self, endpoint: str, traffic: dict[str, int], *, mirror: dict[str, int] | None = None) -> None:
         """See :meth:`EndpointService.set_traffic`; it is in force when this returns."""
         wanted = {name: share for name, share in traffic.items() if share}
-        if any(share < 0 for share in wanted.values()) or sum(wanted.values()) not in (0, 100):
-            raise Refused(
-                f"traffic of endpoint {endpoint} must be shares from 0 to 100 that sum to 0 or 100: {traffic}"
-            )
+        copied = {name: share for name, share in (mirror or {}).items() if share}
+        check_split(endpoint, wanted, copied)
 
         def change(state: _State) -> _State:
-            for name in wanted:
+            for name in (*wanted, *copied):
                 present = state.deployments.get(name)
                 if present is None or present.state != "ready":
                     what = f"is {present.state}" if present else "does not exist"
                     raise Refused(f"deployment {name} of endpoint {endpoint} {what}: only a ready one can take traffic")
-            return replace(state, traffic=wanted)
+            return replace(state, traffic=wanted, mirror=copied)
 
         self._change(endpoint, change)
 
@@ -131,6 +134,8 @@ class LocalEndpoints:
                     f"deployment {deployment} of endpoint {endpoint} has {state.traffic[deployment]} % of the traffic:"
                     " move it to another one first"
                 )
+            if state.mirror.get(deployment):
+                raise Refused(f"deployment {deployment} of endpoint {endpoint} gets copies of requests: end that first")
             return replace(
                 state,
                 deployments={name: d for name, d in state.deployments.items() if name != deployment},
@@ -245,6 +250,7 @@ class LocalEndpoints:
         state = _State(
             deployments={d["name"]: Deployment(**d) for d in record["deployments"]},
             traffic=record["traffic"],
+            mirror=record.get("mirror", {}),
             attempts=record["attempts"],
         )
         self._states[endpoint] = (stamp, state)
@@ -271,6 +277,7 @@ class LocalEndpoints:
             "changed_at": self._clock.now().isoformat(),
             "deployments": [asdict(d) for d in state.deployments.values()],
             "traffic": state.traffic,
+            "mirror": state.mirror,
             "attempts": state.attempts,
         }
         # Its time stamps always differ, which those of quick writes by other ways do not.
