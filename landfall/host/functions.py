@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ EVENT_GRID, QUEUE, TIMER, HTTP = "eventGridTrigger", "queueTrigger", "timerTrigg
 
 PROMPT_CALLS, PROMPT_BYTES = 10, 8 * 1024
 PROMPT_SECONDS = 0.001
-"""An HTTP function is prompt after so many calls in a row of at most so many bytes and seconds of work."""
+"""A function is prompt after so many calls in a row of at most so many bytes and seconds of work."""
 LONGEST_WAIT = 0.01
 """Seconds that a call on the host's loop may last for the function to go on as prompt."""
 
@@ -115,11 +115,11 @@ def _text(value: Any) -> str:
 class Invoker:
     """Calls functions: plain ones in ``pool``, async ones on the host's loop; outputs go out when one has succeeded.
 
-    A plain HTTP function that was prompt of late is called on the loop, too: to hand a call to a thread and
-    its answer back costs more than a fraction of a millisecond of work. One that dawdles goes back to the pool.
+    A plain HTTP or Event Grid function that was prompt of late is called on the loop, too: to hand a call to a thread
+    and its answer back costs more than a fraction of a millisecond of work. One that dawdles goes back to the pool.
     """
 
-    def __init__(self, pool: Executor, put: Callable[[str, str], None], folder: Path) -> None:
+    def __init__(self, pool: Executor, put: Callable[[str, Sequence[str]], Awaitable[None]], folder: Path) -> None:
         self._pool = pool
         self._put = put
         self._folder = folder
@@ -127,17 +127,19 @@ class Invoker:
 
     async def __call__(self, function: HostedFunction, value: Any) -> Any:
         """What the function returns; raises what it raises, after a line in the log."""
-        loop = asyncio.get_running_loop()
-        if not function.is_async:
-            if self._is_prompt(function, value):
-                return self._timed(function, value, LONGEST_WAIT)
-            return await loop.run_in_executor(self._pool, self._timed, function, value)
         begun = time.perf_counter()
         arguments, outputs = self._arguments(function, value)
         try:
-            result = await function.call(**arguments)
-            if outputs:
-                await loop.run_in_executor(self._pool, self._put_all, outputs)
+            if function.is_async:
+                result = await function.call(**arguments)
+            elif self._is_prompt(function, value):
+                result = self._timed(function, value, arguments, LONGEST_WAIT)
+            else:
+                loop = asyncio.get_running_loop()
+                result = await loop.run_in_executor(self._pool, self._timed, function, value, arguments)
+            for queue, output in outputs:
+                if messages := output.messages():
+                    await self._put(queue, messages)
         except Exception as error:
             _failed(function, begun, error)
             raise
@@ -145,33 +147,21 @@ class Invoker:
         return result
 
     def _is_prompt(self, function: HostedFunction, value: Any) -> bool:
-        if self._prompt.get(function.name, 0) < PROMPT_CALLS:
-            return False
-        return isinstance(value, func.HttpRequest) and len(value.get_body()) <= PROMPT_BYTES
+        return self._prompt.get(function.name, 0) >= PROMPT_CALLS and _is_short(function, value)
 
-    def _timed(self, function: HostedFunction, value: Any, longest: float = math.inf) -> Any:
+    def _timed(
+        self, function: HostedFunction, value: Any, arguments: Mapping[str, Any], longest: float = math.inf
+    ) -> Any:
         """Call the function and note whether it was prompt; threads that wait for each other do not count as work."""
-        if function.kind != HTTP:
-            return self._run(function, value)
+        if function.kind not in (HTTP, EVENT_GRID):
+            return function.call(**arguments)
         begun, work = time.perf_counter(), time.thread_time()
         try:
-            return self._run(function, value)
+            return function.call(**arguments)
         finally:
-            if len(value.get_body()) <= PROMPT_BYTES:
+            if _is_short(function, value):
                 prompt = time.thread_time() - work <= PROMPT_SECONDS and time.perf_counter() - begun <= longest
                 self._prompt[function.name] = self._prompt.get(function.name, 0) + 1 if prompt else 0
-
-    def _run(self, function: HostedFunction, value: Any) -> Any:
-        begun = time.perf_counter()
-        arguments, outputs = self._arguments(function, value)
-        try:
-            result = function.call(**arguments)
-            self._put_all(outputs)
-        except Exception as error:
-            _failed(function, begun, error)
-            raise
-        _succeeded(function, begun)
-        return result
 
     def _arguments(self, function: HostedFunction, value: Any) -> tuple[dict[str, Any], list[tuple[str, Output]]]:
         arguments: dict[str, Any] = {function.parameter: value}
@@ -185,10 +175,12 @@ class Invoker:
             )
         return arguments, outputs
 
-    def _put_all(self, outputs: list[tuple[str, Output]]) -> None:
-        for queue, output in outputs:
-            for message in output.messages():
-                self._put(queue, message)
+
+def _is_short(function: HostedFunction, value: Any) -> bool:
+    """An event is: how much there may be in one is for its sender to say."""
+    return function.kind == EVENT_GRID or (
+        isinstance(value, func.HttpRequest) and len(value.get_body()) <= PROMPT_BYTES
+    )
 
 
 def _succeeded(function: HostedFunction, begun: float) -> None:

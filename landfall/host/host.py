@@ -24,6 +24,7 @@ from landfall.host.functions import HTTP, QUEUE, HostedFunction, Invoker
 from landfall.host.home_lock import HomeLock
 from landfall.host.http_functions import HttpFunctions, Receive, Scope, Send
 from landfall.host.lake_watcher import LakeWatcher
+from landfall.host.outbox import Outbox
 from landfall.host.queue_pump import QueuePump
 from landfall.host.routes import Routes
 from landfall.host.timers import Timers
@@ -135,15 +136,15 @@ class LaptopHost:
     async def _serve(self, listener: socket.socket) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         queue = SqliteQueue(self._home / "queue.db", self._clock)
-        with ThreadPoolExecutor(THREADS, "landfall-function") as pool:
-            invoke = Invoker(pool, lambda name, text: _put(queue, name, text), ROOT)
+        with Outbox(queue) as outbox, ThreadPoolExecutor(THREADS, "landfall-function") as pool:
+            invoke = Invoker(pool, outbox.put, ROOT)
             timers = Timers(self._functions, invoke, self._home, self._clock)
             webhook = Webhook(self._functions, invoke)
             grid = LaptopEventGrid(self._home, webhook.notify, pool)
             admin = Admin(self._functions, invoke, timers, self.keys)
             lake = FolderLake(self._home / "lake", self._account, self._container)
             watcher = LakeWatcher(self._home / "lake", lake, self._clock, grid.publish)
-            pumps = self._pumps(queue, invoke, pool)
+            pumps = self._pumps(queue, invoke, pool, lambda: webhook.busy)
             http = HttpFunctions(self._routes, self.keys, invoke, self._body_limit)
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -191,7 +192,11 @@ class LaptopHost:
         queue.close()
 
     def _pumps(
-        self, queue: SqliteQueue, invoke: Callable[[HostedFunction, Any], Awaitable[Any]], pool: ThreadPoolExecutor
+        self,
+        queue: SqliteQueue,
+        invoke: Callable[[HostedFunction, Any], Awaitable[Any]],
+        pool: ThreadPoolExecutor,
+        busy: Callable[[], bool],
     ) -> list[QueuePump]:
         by_queue = {f.trigger["queueName"]: f for f in self._functions.values() if f.kind == QUEUE}
         for name in by_queue.keys() - {SIGNALS, f"{SIGNALS}-poison"}:
@@ -199,7 +204,7 @@ class LaptopHost:
         if SIGNALS not in by_queue:
             return []
         poison = by_queue.get(f"{SIGNALS}-poison")
-        return [QueuePump(queue, self._clock, self._settings, by_queue[SIGNALS], poison, invoke, pool)]
+        return [QueuePump(queue, self._clock, self._settings, by_queue[SIGNALS], poison, invoke, pool, busy)]
 
 
 class _Application:
@@ -230,12 +235,6 @@ async def _forever(name: str, run: Callable[[], Awaitable[None]]) -> None:
 async def _once(timers: Timers, function: HostedFunction) -> None:
     # The invoker has logged a failure; the timer comes again at its own time.
     await asyncio.gather(timers.tick(function), return_exceptions=True)
-
-
-def _put(queue: SqliteQueue, name: str, text: str) -> None:
-    if name != SIGNALS:
-        raise ValueError(f"there is no queue {name} on a laptop, only {SIGNALS}")
-    queue.put([text])
 
 
 def _listen(port: int) -> socket.socket:

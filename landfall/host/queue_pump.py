@@ -39,6 +39,7 @@ class QueuePump:
     A message whose function raised is delivered again. After max_dequeue_count attempts ``poison`` (the function
     of the poison queue, if there is one) gets it, and it is kept on the poison queue with its last error. A
     message that was in hand when the host died for the last time allowed goes there without another attempt.
+    While the host is ``busy``, with senders who wait for an answer, messages go one by one: the queue can wait.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class QueuePump:
         poison: HostedFunction | None,
         invoke: Callable[[HostedFunction, Any], Awaitable[Any]],
         pool: Executor,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
         self._clock = clock
@@ -58,18 +60,19 @@ class QueuePump:
         self._poison = poison
         self._invoke = invoke
         self._pool = pool
+        self._busy = busy
         self._in_hand: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Pump until cancelled; messages in hand go on to their end (:meth:`finish`)."""
         while True:
-            free = self._settings.batch_size - len(self._in_hand)
-            messages = await self._aside(self._take, free) if free else []
+            free = (1 if self._busy() else self._settings.batch_size) - len(self._in_hand)
+            messages = await self._aside(self._take, free) if free > 0 else []
             for message in messages:
                 task = asyncio.create_task(self._handle(message))
                 self._in_hand.add(task)
                 task.add_done_callback(self._in_hand.discard)
-            if len(messages) == free and self._in_hand:
+            if len(messages) >= free and self._in_hand:
                 await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
             elif not messages:
                 await asyncio.sleep(POLL)

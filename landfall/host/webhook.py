@@ -17,6 +17,9 @@ from landfall.host.functions import EVENT_GRID, HostedFunction
 
 log = logging.getLogger("landfall.host")
 
+AT_ONCE = 64
+"""Events of one delivery that run together, so that a long one leaves the loop to others in between."""
+
 
 class Webhook:
     """Deliveries to the functions with an Event Grid trigger.
@@ -32,9 +35,15 @@ class Webhook:
     ) -> None:
         self._functions = {name: function for name, function in functions.items() if function.kind == EVENT_GRID}
         self._invoke = invoke
+        self._deliveries = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a sender is waiting for an answer."""
+        return self._deliveries > 0
 
     async def notify(self, name: str, events: Sequence[Mapping[str, Any]]) -> int:
-        """Run the function once for each event, all at once; the status that Event Grid would get.
+        """Run the function once for each event, many at once; the status that Event Grid would get.
 
         404 when there is no such function, 202 when every event succeeded, else 500: then the sender must
         send all of them again.
@@ -42,7 +51,14 @@ class Webhook:
         function = self._functions.get(name)
         if function is None:
             return 404
-        results = await asyncio.gather(*(self._one(function, event) for event in events), return_exceptions=True)
+        self._deliveries += 1
+        try:
+            results: list[Any] = []
+            for begin in range(0, len(events), AT_ONCE):
+                some = (self._one(function, event) for event in events[begin : begin + AT_ONCE])
+                results += await asyncio.gather(*some, return_exceptions=True)
+        finally:
+            self._deliveries -= 1
         return 500 if any(isinstance(result, BaseException) for result in results) else 202
 
     async def _one(self, function: HostedFunction, event: Mapping[str, Any]) -> None:
