@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import selectors
 import socket
 import statistics
@@ -26,51 +28,48 @@ def request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def run(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Ask ``connections`` at a time for so many seconds, the requests in turn. Raises RuntimeError without a 200."""
+def run(
+    port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf, *, status: int = 200
+) -> Load:
+    """Ask ``connections`` at a time for so many seconds, the requests in turn; without seconds each of them once.
+
+    Raises RuntimeError for an answer of another ``status``.
+    """
     selector = selectors.DefaultSelector()
     taken: list[float] = []
-    number = 0
-
-    def ask(connection: _Connection) -> None:
-        nonlocal number
-        if connection.ended:
-            selector.unregister(connection.socket)
-            connection.open()
-            selector.register(connection.socket, selectors.EVENT_READ, connection)
-        connection.ask(requests[number % len(requests)])
-        number += 1
-
-    made = [_Connection(port) for _ in range(connections)]
-    for connection in made:
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
-        ask(connection)
+    todo = iter(requests) if math.isinf(seconds) else itertools.cycle(requests)
     begun = time.perf_counter()
-    end = begun + seconds
-    while True:
+    for _ in range(min(connections, len(requests))):
+        connection = _Connection(port, status)
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        connection.ask(next(todo))
+    while selector.get_map():
         for key, _ in selector.select():
             connection = key.data
-            if connection.answered():
-                now = time.perf_counter()
-                taken.append((now - connection.asked) * 1000)
-                if now < end:
-                    ask(connection)
-                    continue
-                for other in made:
-                    other.socket.close()
-                taken.sort()
-                return Load(
-                    len(taken) / (now - begun),
-                    statistics.median(taken),
-                    taken[min(len(taken) - 1, len(taken) * 99 // 100)],
-                )
+            if not connection.answered():
+                continue
+            now = time.perf_counter()
+            taken.append((now - connection.asked) * 1000)
+            question = next(todo, None) if now < begun + seconds else None
+            if question is None or connection.ended:
+                selector.unregister(connection.socket)
+                connection.socket.close()
+            if question is not None:
+                if connection.ended:
+                    connection.open()
+                    selector.register(connection.socket, selectors.EVENT_READ, connection)
+                connection.ask(question)
+    took = time.perf_counter() - begun
+    taken.sort()
+    return Load(len(taken) / took, statistics.median(taken), taken[min(len(taken) - 1, len(taken) * 99 // 100)])
 
 
 class _Connection:
     """One question at a time. ``ended``: the server answers no more on it, as some do after each answer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, status: int) -> None:
         self._port = port
+        self._status = str(status).encode()
         self._got = bytearray()
         self.asked = 0.0
         self.ended = False
@@ -102,7 +101,7 @@ class _Connection:
         if not found:
             return False
         lines = head.split(b"\r\n")
-        if b" 200" not in lines[0]:
+        if lines[0].split(b" ")[1:2] != [self._status]:
             raise RuntimeError(f"the server answered {lines[0].decode()}: {bytes(body[:500]).decode(errors='replace')}")
         self.ended = any(line.lower() == b"connection: close" for line in lines)
         length = next(int(line[15:]) for line in lines if line[:15].lower() == b"content-length:")
