@@ -72,6 +72,14 @@ class CompiledModel:
             original = self._original()
             return original.predict_frame(original.typed(frame))
 
+    def answer_frame(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`ServedModel.answer_frame`; the frame need not be typed."""
+        try:
+            return self._graph.answer_frame(frame)
+        except NotCovered:
+            original = self._original()
+            return original.answer_frame(original.typed(frame))
+
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """See :meth:`ServedModel.typed`; the graph gives its columns their types itself."""
         return frame[list(self.columns)]
@@ -140,15 +148,28 @@ class Graph:
         try:
             if not self._texts:
                 numbers = np.array(rows, dtype="float64").T
-                return self._run(self._feed(numbers, []), len(rows))
+                return self._said(self._run(self._feed(numbers, []), len(rows)))
             given = list(zip(*rows, strict=True))
             numbers = np.array([given[i] for i in self._numbers], dtype="float64").reshape(-1, len(rows))
         except (TypeError, ValueError, OverflowError) as error:
             raise NotCovered from error
-        return self._run(self._feed(numbers, [self._text(i, given[i]) for i in self._texts]), len(rows))
+        feed = self._feed(numbers, [self._text(i, given[i]) for i in self._texts])
+        return self._said(self._run(feed, len(rows)))
 
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame. Raises NotCovered."""
+        return self._said(self._asked(frame))
+
+    def answer_frame(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`predict_frame`: predictions (rows) and probabilities (rows, classes), None for regression."""
+        import numpy as np
+
+        answer = self._asked(frame)
+        if self.classes is None:
+            return answer.ravel(), None
+        return np.asarray(self.classes).take(answer.argmax(axis=1)), answer
+
+    def _asked(self, frame: pd.DataFrame) -> np.ndarray:
         import numpy as np
 
         try:
@@ -218,7 +239,7 @@ class Graph:
         array[:, 0] = values
         return array
 
-    def _run(self, feed: dict[str, Any], rows: int, *, wait: bool = False) -> Predictions:
+    def _run(self, feed: dict[str, Any], rows: int, *, wait: bool = False) -> np.ndarray:
         import numpy as np
 
         walk = self._bulk.walk(wait=wait) if self._bulk is not None and rows >= self._fewest else None
@@ -229,6 +250,9 @@ class Graph:
             raise NotCovered from error
         if not np.isfinite(answer).all():
             raise NotCovered
+        return answer
+
+    def _said(self, answer: np.ndarray) -> Predictions:
         if self.classes is None:
             return Predictions(answer.ravel().tolist(), None, None)
         classes = self.classes

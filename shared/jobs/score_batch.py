@@ -11,10 +11,12 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.column_types import SQL_TYPES, quote, text, typed
 from shared.domain.categories import positive_class
@@ -29,7 +31,6 @@ from shared.ports.model_registry import SignatureColumn
 
 if TYPE_CHECKING:
     import duckdb
-    import pandas as pd
     import pyarrow as pa
 
 BATCH_ROWS = 20_000
@@ -129,53 +130,79 @@ def _scored(
     source, types = _source(connection, spec.files)
     rows = connection.sql(_query(spec, signature, source, types))
     key = _found(spec.key, types) or "row"
-    model: CompiledModel | ServedModel | None = None
-    kind: pa.DataType | None = None
-    for batch in rows.to_arrow_reader(BATCH_ROWS):
-        frame = batch.to_pandas()
-        if progress.rows == 0 and frame[PROBLEM].notna().all():
-            raise Rejected(f"none of the first {len(frame)} rows can be scored: {frame[PROBLEM].iloc[0]}")
-        # Loaded when there is something to score: that takes longer than to find most faults.
-        model = model or load(Path(spec.model), Path(spec.compiled) if spec.compiled else None, threads=os.cpu_count())
-        positive = positive_class(model.classes, spec.positive) if model.classes else None
-        table, kind = _answered(frame, key, spec.version, model, positive, kind)
-        table = table.set_column(0, key, batch.column(KEY))
-        progress.add(len(frame), int(frame[PROBLEM].notna().sum()))
-        yield table
-    if progress.rows == 0:
+    batches = iter(rows.to_arrow_reader(BATCH_ROWS))
+    first = next(batches, None)
+    if first is None or not first.num_rows:
         raise Rejected("the input has no rows")
+    said = first.column(PROBLEM)
+    if said.null_count == 0:
+        raise Rejected(f"none of the first {first.num_rows} rows can be scored: {said[0].as_py()}")
+    # Loaded when there is something to score: that takes longer than to find most faults.
+    model = load(Path(spec.model), Path(spec.compiled) if spec.compiled else None)
+    positive = positive_class(model.classes, spec.positive) if model.classes else None
+    # A compiled model works on one batch for each core; a model's own code may not be fit for that.
+    workers = os.cpu_count() or 1 if isinstance(model, CompiledModel) else 1
+    table = _answered(first, key, spec.version, model, positive)
+    kind = table.schema.field("prediction").type
+    yield _counted(table, progress)
+    under_way: deque[Future[pa.Table]] = deque()
+    with ThreadPoolExecutor(workers, "score") as pool:
+        try:
+            for batch in batches:
+                under_way.append(pool.submit(_answered, batch, key, spec.version, model, positive, kind))
+                if len(under_way) > workers:
+                    yield _counted(under_way.popleft().result(), progress)
+            while under_way:
+                yield _counted(under_way.popleft().result(), progress)
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _counted(table: pa.Table, progress: _Progress) -> pa.Table:
+    progress.add(table.num_rows, table.num_rows - table.column("problem").null_count)
+    return table
 
 
 def _answered(
-    frame: pd.DataFrame,
+    batch: pa.RecordBatch,
     key: str,
     version: str,
     model: CompiledModel | ServedModel,
     positive: int | None,
-    kind: pa.DataType | None,
-) -> tuple[pa.Table, pa.DataType]:
-    """Predictions for the rows that have no problem, as a table, and the type of the predictions."""
+    kind: pa.DataType | None = None,
+) -> pa.Table:
+    """The output of a batch: predictions, of type ``kind`` if it is known, for the rows without a problem."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    fine = frame[PROBLEM].isna().to_numpy()
-    predictions = np.full(len(frame), None, dtype=object)
-    probability = np.full(len(frame), np.nan)
-    if fine.any():
-        answer = model.predict_frame(model.typed(frame[fine]))
-        predictions[fine] = np.array([*answer.values, None], dtype=object)[:-1]
-        if answer.probabilities is not None:
-            of_rows = np.asarray(answer.probabilities)
-            probability[fine] = of_rows.max(axis=1) if positive is None else of_rows[:, positive]
-    kind = kind or pa.array(model.classes or predictions[fine].tolist()).type
-    arrays = {
-        key: pa.nulls(len(frame)),
-        "prediction": pa.array(predictions, type=kind),
-        "probability": pa.array(probability, mask=np.isnan(probability)),
-        "version": pa.array([version] * len(frame)),
-        "problem": pa.array(frame[PROBLEM].where(~fine, None), type=pa.string()),
-    }
-    return pa.table(arrays), kind
+    size, problems = batch.num_rows, batch.column(PROBLEM)
+    fine = None if problems.null_count == size else pc.is_null(problems)
+    asked = (batch if fine is None else batch.filter(fine)).drop_columns([KEY, PROBLEM]).to_pandas()
+    probability = np.full(size, np.nan)
+    places = slice(None) if fine is None else fine.to_numpy(zero_copy_only=False)
+    if len(asked):
+        values, probabilities = model.answer_frame(model.typed(asked))
+        if probabilities is not None:
+            probability[places] = probabilities.max(axis=1) if positive is None else probabilities[:, positive]
+    else:
+        values = np.empty(0, dtype=object)
+    if fine is None and values.dtype != object:
+        predictions = pa.array(values, type=kind)
+    else:
+        spread = np.full(size, None, dtype=object)
+        spread[places] = values.tolist()
+        predictions = pa.array(spread, type=kind or pa.array(model.classes or values.tolist()).type)
+    return pa.table(
+        {
+            key: batch.column(KEY),
+            "prediction": predictions,
+            "probability": pa.array(probability, mask=np.isnan(probability)),
+            "version": pa.repeat(version, size),
+            "problem": problems.cast(pa.string()),
+        }
+    )
 
 
 def _source(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> tuple[str, dict[str, str]]:
@@ -266,11 +293,14 @@ def _checked(signature: tuple[SignatureColumn, ...], query: str) -> str:
     """``query`` with the signature's types, and a problem where a value that the model needs is missing."""
     columns = ", ".join(f"TRY_CAST({quote(c.name)} AS {SQL_TYPES[c.type]}) AS {quote(c.name)}" for c in signature)
     needed = [
-        f"CASE WHEN {quote(c.name)} IS NULL THEN {text(c.name + ': a value is required')} END"
+        _Check(
+            f"{quote(c.name)} IS NOT NULL",
+            f"CASE WHEN {quote(c.name)} IS NULL THEN {text(c.name + ': a value is required')} END",
+        )
         for c in signature
         if c.required
     ]
-    return f"SELECT {columns}, {KEY}, {_first([PROBLEM, *needed])} AS {PROBLEM} FROM ({query})"
+    return f"SELECT {columns}, {KEY}, COALESCE({PROBLEM}, {_first(needed)}) AS {PROBLEM} FROM ({query})"
 
 
 def _typed(name: str, kind: str, types: dict[str, str]) -> str:
@@ -279,24 +309,42 @@ def _typed(name: str, kind: str, types: dict[str, str]) -> str:
     return f"{value} AS {quote(name)}"
 
 
-def _misfit(name: str, kind: str, types: dict[str, str]) -> str:
-    """What is wrong with a value that its type cannot take, and with numbers that are not finite."""
+class _Check(NamedTuple):
+    """SQL about a value: ``fine`` is true where there is surely no problem, else false; ``problem`` says which."""
+
+    fine: str
+    problem: str
+
+
+def _misfit(name: str, kind: str, types: dict[str, str]) -> _Check | None:
+    """What is wrong with a value that its type cannot take, and with numbers that are not finite; None: never any."""
     found = _found(name, types)
     if not found:
-        return "NULL"
+        return None
     column, value = quote(found), typed(found, types[found], kind)
+    said = f"concat({text(name + ': ')}, left(CAST({column} AS VARCHAR), 100), {text(f' is no {kind}')})"
+    if value == column:
+        if kind != "double":
+            return None
+        return _Check(f"COALESCE(isfinite({column}), true)", f"CASE WHEN NOT isfinite({column}) THEN {said} END")
     bad = f"{value} IS NULL AND nullif(trim(CAST({column} AS VARCHAR)), '') IS NOT NULL"
+    fine = f"{value} IS NOT NULL"
     if kind != "string":
         nulls = "('NA', 'N/A', 'NULL', 'null', 'None')"
         bad += f" AND trim(CAST({column} AS VARCHAR)) NOT IN {nulls}"
     if kind == "double":
         bad = f"({bad}) OR NOT isfinite({value})"
-    said = f"concat({text(name + ': ')}, left(CAST({column} AS VARCHAR), 100), {text(f' is no {kind}')})"
-    return f"CASE WHEN {bad} THEN {said} END"
+        fine = f"COALESCE(isfinite({value}), false)"
+    return _Check(fine, f"CASE WHEN {bad} THEN {said} END")
 
 
-def _first(problems: list[str]) -> str:
-    return f"COALESCE({', '.join(problems)}, NULL)"
+def _first(checks: list[_Check] | list[_Check | None]) -> str:
+    """The first problem of a row. Each value is looked at closely only in a row that is not surely fine."""
+    there = [check for check in checks if check is not None]
+    if not there:
+        return "NULL"
+    fine, problems = " AND ".join(c.fine for c in there), ", ".join(c.problem for c in there)
+    return f"CASE WHEN NOT ({fine}) THEN COALESCE({problems}, NULL) END"
 
 
 def _found(name: str, types: dict[str, str]) -> str | None:

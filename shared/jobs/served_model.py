@@ -11,6 +11,7 @@ from shared.errors import InvalidRequest
 from shared.jobs import openmp
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -80,6 +81,11 @@ class ServedModel:
 
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame that has the signature's columns in order. Raises InvalidRequest when the model refuses it."""
+        values, probabilities = self.answer_frame(frame)
+        return Predictions(values.tolist(), None if probabilities is None else probabilities.tolist(), self.classes)
+
+    def answer_frame(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`predict_frame`: predictions (rows) and probabilities (rows, classes), None for regression."""
         import numpy as np
 
         try:
@@ -95,7 +101,7 @@ class ServedModel:
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
                 raise InvalidRequest(f"the model gave no finite number for row {row}", [{"row": row}])
-        return Predictions(values.tolist(), None if probabilities is None else probabilities.tolist(), self.classes)
+        return values, probabilities
 
     def _frame(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         """The rows with the columns, order and types that the model was trained on.
