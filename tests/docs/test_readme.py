@@ -86,7 +86,8 @@ def test_the_readme_s_commands_work_after_the_demo(newcomer: dict[str, str], tmp
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     ran = []
     for line in commands(ROOT / "README.md"):
-        if line.startswith(".venv/bin/landfall"):
+        # tests/setup and tests/doctor run these two, against a stand-in of Azure.
+        if line.startswith(".venv/bin/landfall") and line.split()[1] not in ("setup", "doctor"):
             done = landfall(line, newcomer, tmp_path)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
             ran.append(line)

@@ -91,7 +91,7 @@ def test_any_message_that_is_lost_is_made_up_for(tmp_path: Path) -> None:
 def test_a_crash_at_any_call_changes_nothing_in_the_end(tmp_path: Path, part: int) -> None:
     calls, expected = calls_of_an_undisturbed_life(tmp_path / "undisturbed")
     assert expected[3] == ("2", "1", "", "", "")
-    for fuse in range(1 + part, calls, 8 * max(1, calls // 400)):
+    for fuse in range(1 + part, calls, 8 * max(1, calls // 200)):
         world = World(tmp_path / f"crash{fuse}")
         world.fuse.left = fuse
         live(world)

@@ -238,6 +238,10 @@ class LivingLoop:
         found = list(self.loop.ports.ledger.list(Decision, pipeline))
         return [d for d in found if outcome in (None, d.outcome)]
 
+    def story(self, pipeline: str) -> str:
+        """What all decisions say."""
+        return " ".join(decision.reason for decision in self.decisions(pipeline))
+
     def call(self, method: str, path: str, payload: Any = None, **headers: str) -> httpx.Response:
         """An HTTP function, with its key."""
         keyed = {"x-functions-key": self.host.keys.function, **{n.replace("_", "-"): v for n, v in headers.items()}}

@@ -61,6 +61,12 @@ class FunctionsHost:
     functions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
+    def forget(self) -> None:
+        """Take away what another host's signals left in the queues of the storage account."""
+        for name in (QUEUE, f"{QUEUE}-poison"):
+            with suppress(ResourceNotFoundError):
+                self._queue(name).clear_messages()
+
     @contextmanager
     def running(self) -> Iterator[FunctionsHost]:
         """The host at work, until the block ends; what is in hand then is finished."""

@@ -36,7 +36,9 @@ def host(python: Path, azurite: Storage, tmp_path: Path) -> FunctionsHost:
         "LANDFALL_HOME": str(tmp_path / "home"),
         "LANDFALL_PACE": "600",
     }
-    return FunctionsHost(ROOT, python, environment, azurite, tmp_path)
+    host = FunctionsHost(ROOT, python, environment, azurite, tmp_path)
+    host.forget()
+    return host
 
 
 def test_every_function_is_indexed_with_its_trigger(host: FunctionsHost) -> None:
