@@ -12,7 +12,7 @@ bp = func.Blueprint()
 @bp.function_name("queue_poison")
 @bp.queue_trigger(arg_name="message", queue_name=f"{QUEUE}-poison", connection="AzureWebJobsStorage")
 def queue_poison(message: func.QueueMessage) -> None:
-    """Record a dead letter. The message does not carry its error; the claim of its signal has the last one."""
+    """Keep a dead letter in the ledger. The message does not carry its error; its signal's claim has the last one."""
     from shared import bootstrap, reactions
 
-    reactions.poisoned(message.get_body().decode(errors="replace"), "", bootstrap.loop())
+    reactions.poisoned(message.get_body().decode(errors="replace"), bootstrap.loop(), str(message.id))

@@ -382,7 +382,7 @@ def events_send(
 
 @events.command("dead")
 def events_dead(as_json: Json = False) -> None:
-    """The dead-letter inbox: messages that failed at every attempt, with their errors."""
+    """Dead letters: messages that failed at every attempt, with their errors."""
     from landfall.events import dead
 
     dead(as_json)

@@ -1,4 +1,4 @@
-"""Events by hand, and the dead-letter inbox."""
+"""Events by hand, and dead letters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from rich.markup import escape
 
 from landfall.session import open_loop, working
 from landfall.show import console, when
+from shared import dead_letters
 from shared.adapters.local.signal_queue import SqliteQueue
-from shared.errors import Missing, Rejected
+from shared.errors import Rejected
 from shared.loop import Loop
 
 
@@ -45,51 +46,36 @@ def send(text: str, function: str | None) -> bool:
 
 
 def dead(as_json: bool) -> None:
-    """Print the dead-letter inbox."""
-    letters = [
-        {"id": letter.id, "message": letter.text, "error": letter.error, "at": letter.poisoned_at.isoformat()}
-        for letter in _queue(open_loop()).poisoned()
-    ]
+    """Print the dead letters that wait."""
+    letters = dead_letters.waiting(open_loop())
     if as_json:
-        print(json.dumps(letters, indent=2))
+        rows = [{"id": x.id, "message": x.message, "error": x.error, "at": x.at.isoformat()} for x in letters]
+        print(json.dumps(rows, indent=2))
     elif not letters:
-        console.print("The dead-letter inbox is empty.")
+        console.print("There is no dead letter.")
     for letter in letters if not as_json else ():
-        console.print(f"[bold]{letter['id']}[/]  {when(letter['at'])}  {escape(letter['error'])}")
-        console.print(f"    {letter['message']}", markup=False)
+        console.print(f"[bold]{letter.id}[/]  {when(letter.at.isoformat())}  {escape(letter.error)}")
+        console.print(f"    {letter.message}", markup=False)
 
 
 def replay(letter: str | None) -> None:
     """Put one or all dead letters back on the queue. Raises Missing when there is no such letter."""
-    queue = _queue(open_loop())
-    letters = [found.id for found in queue.poisoned()]
-    if letter is not None and letter not in map(str, letters):
-        raise Missing(f"no dead letter {letter}; landfall events dead lists them")
-    chosen = [found for found in letters if letter in (None, str(found))]
-    for found in chosen:
-        queue.requeue(found)
-    console.print(f"{len(chosen)} dead letter{'' if len(chosen) == 1 else 's'} back on the queue")
-    if chosen:
-        with working() as (loop, _):
-            _drain(loop)
-
-
-def _queue(loop: Loop) -> SqliteQueue:
-    queue = loop.ports.queue
-    if not isinstance(queue, SqliteQueue):
-        raise Rejected(
-            "the signals are in a storage queue: what was given up there is told by landfall why, and reconcile "
-            "raises again what is needed"
-        )
-    return queue
+    loop = open_loop()
+    chosen = [found.id for found in dead_letters.waiting(loop)] if letter is None else [letter]
+    done = sum(dead_letters.replay(loop, found) for found in chosen)
+    console.print(f"{done} dead letter{'' if done == 1 else 's'} back on the queue")
+    if done:
+        with working() as (worked, _):
+            _drain(worked)
 
 
 def _drain(loop: Loop, seconds: float = 10) -> None:
-    """Give the host a moment to handle what is visible now."""
+    """Give a laptop's host a moment to handle what is visible now."""
     import time
 
+    queue = loop.ports.queue
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and _queue(loop).counts()["visible"]:
+    while isinstance(queue, SqliteQueue) and time.monotonic() < deadline and queue.counts()["visible"]:
         time.sleep(0.05)
 
 

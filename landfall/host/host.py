@@ -204,6 +204,8 @@ class LaptopHost:
         if SIGNALS not in by_queue:
             return []
         poison = by_queue.get(f"{SIGNALS}-poison")
+        if poison is None:
+            raise ValueError(f"no function reads the queue {SIGNALS}-poison: what fails at every attempt would be lost")
         return [QueuePump(queue, self._clock, self._settings, by_queue[SIGNALS], poison, invoke, pool, busy)]
 
 

@@ -37,8 +37,8 @@ class QueuePump:
     """Takes messages out, ``batch_size`` at a time, and runs ``function`` on each.
 
     A message whose function raised is delivered again. After max_dequeue_count attempts ``poison`` (the function
-    of the poison queue, if there is one) gets it, and it is kept on the poison queue with its last error. A
-    message that was in hand when the host died for the last time allowed goes there without another attempt.
+    of the poison queue) gets it, who keeps what it needs: then it is gone. A message that was in hand when the host
+    died for the last time allowed goes there without another attempt.
     While the host is ``busy``, with senders who wait for an answer, messages go one by one: the queue can wait.
     """
 
@@ -48,7 +48,7 @@ class QueuePump:
         clock: Clock,
         settings: HostSettings,
         function: HostedFunction,
-        poison: HostedFunction | None,
+        poison: HostedFunction,
         invoke: Callable[[HostedFunction, Any], Awaitable[Any]],
         pool: Executor,
         busy: Callable[[], bool] = lambda: False,
@@ -107,13 +107,12 @@ class QueuePump:
                 return await self._aside(self._queue.delete, message)
             if message.dequeue_count < self._settings.max_dequeue_count:
                 return await self._aside(self._queue.release, message, retry_delay(message.dequeue_count))
+        log.error("message=%s given up after %d attempts: %s", message.id, message.dequeue_count, error)
         try:
-            if self._poison is not None:
-                await self._invoke(self._poison, _value(message))
+            await self._invoke(self._poison, _value(message))
         except Exception:  # noqa: BLE001 - the invoker has logged it; the dead letter is tried again
             return await self._aside(self._queue.release, message, retry_delay(4))
-        log.error("message=%s given up after %d attempts: %s", message.id, message.dequeue_count, error)
-        await self._aside(self._queue.move_to_poison, message, error)
+        await self._aside(self._queue.delete, message)
 
     async def _renew(self, message: Message) -> None:
         while True:

@@ -61,6 +61,33 @@ class Claim(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeadLetter(Entry):
+    """A queue message that failed at every attempt, with the ``error`` of its last one.
+
+    ``id`` is the queue's, the same when the message is given up again after a crash. ``replayed_at`` is when somebody
+    put the message back on the queue, None while it waits for that.
+    """
+
+    KIND: ClassVar[str] = "deadletter"
+    id: str
+    message: str
+    error: str
+    at: datetime
+    replayed_at: datetime | None = None
+
+    @property
+    def partition(self) -> str:
+        return DEAD_LETTERS
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
+DEAD_LETTERS = "dead letters"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision(Entry):
     """One line of the audit: what was decided about which things, and why.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from shared.domain.signals import Signal
@@ -14,23 +13,12 @@ MAX_BYTES = 48 * 1024
 """What an Azure Storage queue takes: 64 KiB of base64."""
 
 
-@dataclass(frozen=True)
-class PoisonMessage:
-    """A message that was given up, with the ``error`` of its last attempt."""
-
-    id: str
-    text: str
-    error: str
-    dequeue_count: int
-    inserted_at: datetime
-    poisoned_at: datetime
-
-
 class SignalQueue(Protocol):
     """At-least-once delivery to the queue function, in no promised order.
 
     Who takes messages out is the host: a message that is not deleted in its visibility time is
-    delivered again with a higher dequeue count, and after the last attempt lands on the poison queue.
+    delivered again with a higher dequeue count, and after the last attempt goes to the function of the poison queue,
+    which keeps it in the ledger.
     """
 
     def send(self, signal: Signal, *, delay: timedelta = timedelta(0)) -> None:

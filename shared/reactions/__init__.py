@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared import claims, runs, telemetry
+from shared import claims, dead_letters, runs, telemetry
 from shared.domain import signals
 from shared.domain.ledger import Claim
 from shared.domain.signals import Signal
@@ -97,27 +97,33 @@ def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
     return replace(outcome, outcome=decision.outcome, reason=decision.reason)
 
 
-def poisoned(message: str, error: str, loop: Loop) -> Outcome:
-    """Record that the queue gave up on a message after its last attempt; it waits in the dead-letter inbox.
+def poisoned(message: str, loop: Loop, delivery: str) -> Outcome:
+    """Keep a message that the queue gave up on after its last attempt, where ``landfall events dead`` finds it.
 
-    An empty ``error`` means that of the claim's last attempt.
+    ``delivery`` is the queue's id of the message: given up twice, it is one dead letter. The error is that of the last
+    attempt, which the claim of the signal has.
     """
     try:
         signal = signals.from_message(message)
         pipeline, key, subjects = _pipeline(signal, loop), signal.claim_key, _subjects(signal)
     except Rejected:
         pipeline, key, subjects = "", message[:200], ()
-    claim = loop.ports.ledger.read(Claim, key, "claim")
-    cause = error or (claim.reason if claim else "")
+    letter = dead_letters.keep(loop, delivery, message, _last_error(loop.ports.ledger.read(Claim, key, "claim")))
     outcome = Outcome(
         pipeline=pipeline,
         what=key.split(":")[0],
         outcome="failed",
-        reason=f"gave up after the last attempt, see landfall events dead: {cause}",
+        reason=f"gave up after the last attempt, see landfall events dead: {letter.error}",
         subjects=subjects,
     )
-    runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=key)
+    runs.decide(loop, outcome, at=letter.at, signal=key)
     return outcome
+
+
+def _last_error(claim: Claim | None) -> str:
+    if claim and claim.status == "released":
+        return claim.reason
+    return "the app ended each time while the message was being handled"
 
 
 def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:

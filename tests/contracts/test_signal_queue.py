@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shared.adapters.azure.signal_queue import StorageQueue
 from shared.adapters.local.signal_queue import Message, SqliteQueue
 from shared.domain.signals import DataLanded, EventUnreadable, ModelRegistered, Signal, from_message
-from shared.errors import Conflict, Missing, Rejected, Transient
+from shared.errors import Conflict, Rejected, Transient
 from shared.ports.signal_queue import MAX_BYTES
 from tests.contracts.backends import Backend, LocalBackend
 from tests.contracts.races import How, attempt, kill_in_the_middle, race
@@ -82,7 +82,7 @@ def test_a_delay_may_be_seven_days_and_no_longer(backend: Backend) -> None:
         with pytest.raises(Rejected, match="cannot be delayed"):
             queue.send(signal(2), delay=delay)
     assert backend.taken() == []
-    assert queue.counts() == {"visible": 0, "invisible": 1, "poison": 0}
+    assert queue.counts() == {"visible": 0, "invisible": 1}
 
 
 def test_a_signal_longer_than_any_queue_takes_is_rejected_and_the_longest_arrives(backend: Backend) -> None:
@@ -133,7 +133,7 @@ def drain(queue: SqliteQueue) -> list[Message]:
 def test_an_empty_queue_gives_nothing(queue: SqliteQueue) -> None:
     assert queue.receive(MINUTE) == []
     assert queue.next_visible_at() is None
-    assert queue.counts() == {"visible": 0, "invisible": 0, "poison": 0}
+    assert queue.counts() == {"visible": 0, "invisible": 0}
 
 
 def test_a_delayed_signal_is_invisible_until_its_delay_is_over(queue: SqliteQueue, clock: MovingClock) -> None:
@@ -210,7 +210,6 @@ def test_a_receipt_is_good_after_its_time_while_nobody_else_took_the_message(
 ACTIONS: dict[str, Any] = {
     "delete": lambda queue, message: queue.delete(message),
     "release": lambda queue, message: queue.release(message, timedelta(0)),
-    "move_to_poison": lambda queue, message: queue.move_to_poison(message, "late"),
 }
 
 
@@ -222,7 +221,7 @@ def test_a_stale_receipt_is_refused_and_changes_nothing(queue: SqliteQueue, cloc
     (fresh,) = queue.receive(MINUTE)
     with pytest.raises(Conflict, match=stale.id):
         ACTIONS[late](queue, stale)
-    assert queue.counts() == {"visible": 0, "invisible": 1, "poison": 0}
+    assert queue.counts() == {"visible": 0, "invisible": 1}
     queue.delete(fresh)
 
 
@@ -261,61 +260,18 @@ def test_no_more_than_the_limit_is_taken_out_and_who_waits_longest_comes_first(
     assert {from_message(message.text) for message in queue.receive(MINUTE)} == {signal(18), signal(19), signal(99)}
 
 
-def test_a_poisoned_message_is_kept_with_its_error_and_times_and_delivered_no_more(
-    queue: SqliteQueue, local: LocalBackend, clock: MovingClock
-) -> None:
-    queue.send(signal(1))
-    sent_at = clock.now()
-    for _ in range(5):
-        (message,) = queue.receive(MINUTE)
-        clock.advance(MINUTE)
-    queue.move_to_poison(message, "ValueError: löschen 'x'")
-    clock.advance(timedelta(days=8))
-    assert queue.receive(MINUTE) == []
-    (poison,) = local.queue(clock).poisoned()
-    assert (poison.id, poison.text, poison.error) == (message.id, message.text, "ValueError: löschen 'x'")
-    assert (poison.dequeue_count, poison.inserted_at, poison.poisoned_at) == (5, sent_at, sent_at + 5 * MINUTE)
-
-
-def test_poisoned_messages_are_listed_in_the_order_in_which_they_were_given_up(
-    queue: SqliteQueue, clock: MovingClock
-) -> None:
-    for number in range(3):
-        queue.send(signal(number))
-    for message in reversed(queue.receive(MINUTE)):
-        queue.move_to_poison(message, "x")
-        clock.advance(SECOND)
-    assert [from_message(message.text) for message in queue.poisoned()] == [signal(2), signal(1), signal(0)]
-
-
-def test_a_requeued_message_is_a_new_one_with_the_same_text(queue: SqliteQueue, clock: MovingClock) -> None:
-    queue.send(signal(1))
-    (message,) = queue.receive(MINUTE)
-    queue.move_to_poison(message, "x")
-    clock.advance(MINUTE)
-    queue.requeue(message.id)
-    assert queue.poisoned() == []
-    (again,) = queue.receive(MINUTE)
-    assert again.text == message.text
-    assert again.id != message.id
-    assert (again.dequeue_count, again.inserted_at) == (1, clock.now())
-    for unknown in (message.id, again.id, "nothing"):
-        with pytest.raises(Missing, match=unknown):
-            queue.requeue(unknown)
-
-
 def test_counts_and_next_visible_at_tell_what_is_to_come(queue: SqliteQueue, clock: MovingClock) -> None:
     start = clock.now()
     queue.send(signal(1))
     queue.send(signal(2))
     queue.send(signal(3), delay=MINUTE)
     assert queue.next_visible_at() == start
-    taken, poison = queue.receive(2 * MINUTE)
-    queue.move_to_poison(poison, "x")
-    assert queue.counts() == {"visible": 0, "invisible": 2, "poison": 1}
+    taken, other = queue.receive(2 * MINUTE)
+    queue.delete(other)
+    assert queue.counts() == {"visible": 0, "invisible": 2}
     assert queue.next_visible_at() == start + MINUTE
     clock.advance(2 * MINUTE)
-    assert queue.counts() == {"visible": 2, "invisible": 0, "poison": 1}
+    assert queue.counts() == {"visible": 2, "invisible": 0}
     assert queue.next_visible_at() == start + MINUTE
     queue.delete(taken)
 
@@ -409,7 +365,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.visible_at: dict[str, datetime] = {}
         self.dequeued: dict[str, int] = {}
         self.receipt: dict[str, str] = {}
-        self.poison: list[str] = []
         self.taken: list[Message] = []
 
     def teardown(self) -> None:
@@ -454,25 +409,13 @@ class QueueMachine(RuleBasedStateMachine):
                 self.visible_at[message.text] = self.clock.now()
             else:
                 del self.visible_at[message.text]
-            if action == "move_to_poison":
-                self.poison.append(message.text)
-
-    @precondition(lambda self: self.poison)
-    @rule(data=st.data())
-    def requeue(self, data: st.DataObject) -> None:
-        poison = data.draw(st.sampled_from(self.queue.poisoned()))
-        self.queue.requeue(poison.id)
-        self.poison.remove(poison.text)
-        self.visible_at[poison.text] = self.clock.now()
-        self.dequeued[poison.text] = 0
 
     @invariant()
     def nothing_is_lost(self) -> None:
         visible = sum(at <= self.clock.now() for at in self.visible_at.values())
         invisible = len(self.visible_at) - visible
-        assert self.queue.counts() == {"visible": visible, "invisible": invisible, "poison": len(self.poison)}
+        assert self.queue.counts() == {"visible": visible, "invisible": invisible}
         assert self.queue.next_visible_at() == min(self.visible_at.values(), default=None)
-        assert sorted(message.text for message in self.queue.poisoned()) == sorted(self.poison)
 
 
 TestQueueAgainstAModel = QueueMachine.TestCase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import defaultdict
@@ -450,12 +451,12 @@ class World:
         self.tries[text] = self.tries.get(text, 0) + 1
         try:
             reactions.handle(text, self.loop, delivery=text)
-        except (Crash, Transient) as error:
+        except (Crash, Transient):
             self.queue.messages.remove(entry)
             if self.tries[text] < 5:
                 self.queue.messages.append((self.clock.at + VISIBILITY, text))
             else:
-                reactions.poisoned(text, str(error), self.loop)
+                reactions.poisoned(text, self.loop, hashlib.sha256(text.encode()).hexdigest())
             return
         self.queue.messages.remove(entry)
 

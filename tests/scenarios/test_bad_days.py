@@ -192,6 +192,7 @@ def test_a_message_that_fails_at_every_attempt_is_a_dead_letter_that_can_be_repl
     done = living.command("events", "replay")
     assert done.returncode == 0, done.stderr
     assert "1 dead letter" in done.stdout
+    assert "0 dead letters" in living.command("events", "replay", letters[0]["id"]).stdout
 
 
 def test_nothing_that_landed_is_unaccounted_for(living: LivingLoop) -> None:

@@ -10,19 +10,17 @@ from pathlib import Path
 
 from shared.adapters.local.database import Database
 from shared.domain.signals import Signal
-from shared.errors import Conflict, Missing
+from shared.errors import Conflict
 from shared.ports.clock import Clock
-from shared.ports.signal_queue import PoisonMessage, check_message
+from shared.ports.signal_queue import check_message
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL,
     inserted_at INTEGER NOT NULL, visible_at INTEGER NOT NULL,
-    dequeue_count INTEGER NOT NULL DEFAULT 0, receipt TEXT NOT NULL DEFAULT '',
-    poisoned_at INTEGER, error TEXT NOT NULL DEFAULT ''
+    dequeue_count INTEGER NOT NULL DEFAULT 0, receipt TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX IF NOT EXISTS messages_to_come ON messages (visible_at, sequence) WHERE poisoned_at IS NULL;
-CREATE INDEX IF NOT EXISTS messages_poisoned ON messages (poisoned_at) WHERE poisoned_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS messages_by_time ON messages (visible_at, sequence);
 """
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,7 +75,7 @@ class SqliteQueue:
         rows = self._database.write(
             "UPDATE messages "
             "SET visible_at = ?, dequeue_count = dequeue_count + 1, receipt = lower(hex(randomblob(16))) "
-            "WHERE sequence IN (SELECT sequence FROM messages WHERE poisoned_at IS NULL AND visible_at <= ? "
+            "WHERE sequence IN (SELECT sequence FROM messages WHERE visible_at <= ? "
             "ORDER BY visible_at, sequence LIMIT ?) "
             "RETURNING sequence, id, receipt, text, dequeue_count, inserted_at",
             (_micros(now + visibility), _micros(now), limit),
@@ -94,15 +92,13 @@ class SqliteQueue:
         """
         self._with_receipt(
             message,
-            "UPDATE messages SET visible_at = ? WHERE id = ? AND receipt = ? AND poisoned_at IS NULL RETURNING id",
+            "UPDATE messages SET visible_at = ? WHERE id = ? AND receipt = ? RETURNING id",
             _micros(self._clock.now() + visibility),
         )
 
     def delete(self, message: Message) -> None:
         """Remove a message that was handled. Raises Conflict when it was taken out again, or is gone."""
-        self._with_receipt(
-            message, "DELETE FROM messages WHERE id = ? AND receipt = ? AND poisoned_at IS NULL RETURNING id"
-        )
+        self._with_receipt(message, "DELETE FROM messages WHERE id = ? AND receipt = ? RETURNING id")
 
     def release(self, message: Message, delay: timedelta) -> None:
         """Let a message that failed be delivered again after ``delay``; its receipt is used up.
@@ -111,56 +107,21 @@ class SqliteQueue:
         """
         self._with_receipt(
             message,
-            "UPDATE messages SET visible_at = ?, receipt = '' WHERE id = ? AND receipt = ? AND poisoned_at IS NULL "
-            "RETURNING id",
+            "UPDATE messages SET visible_at = ?, receipt = '' WHERE id = ? AND receipt = ? RETURNING id",
             _micros(self._clock.now() + delay),
         )
 
-    def move_to_poison(self, message: Message, error: str) -> None:
-        """Give a message up and keep it, with why. Raises Conflict when it was taken out again, or is gone."""
-        self._with_receipt(
-            message,
-            "UPDATE messages SET poisoned_at = ?, error = ? WHERE id = ? AND receipt = ? AND poisoned_at IS NULL "
-            "RETURNING id",
-            _micros(self._clock.now()),
-            error,
-        )
-
-    def poisoned(self) -> list[PoisonMessage]:
-        """All messages that were given up, the one given up first in front."""
-        rows = self._database.read(
-            "SELECT id, text, error, dequeue_count, inserted_at, poisoned_at FROM messages "
-            "WHERE poisoned_at IS NOT NULL ORDER BY poisoned_at, sequence"
-        )
-        return [
-            PoisonMessage(id, text, error, dequeue_count, _moment(inserted_at), _moment(poisoned_at))
-            for id, text, error, dequeue_count, inserted_at, poisoned_at in rows
-        ]
-
-    def requeue(self, poison_id: str) -> None:
-        """Put a poisoned message back on the queue as a new one, visible now. Raises Missing when there is none."""
-        now = _micros(self._clock.now())
-        rows = self._database.write(
-            "UPDATE messages SET id = ?, inserted_at = ?, visible_at = ?, dequeue_count = 0, receipt = '', "
-            "poisoned_at = NULL, error = '' WHERE id = ? AND poisoned_at IS NOT NULL RETURNING id",
-            (str(uuid.uuid4()), now, now, poison_id),
-        )
-        if not rows:
-            raise Missing(f"there is no message {poison_id} on the poison queue; it may have been put back already")
-
     def counts(self) -> dict[str, int]:
-        """How many messages there are: ``visible``, ``invisible`` (delayed or taken out) and ``poison``."""
+        """How many messages there are: ``visible``, and ``invisible`` (delayed or taken out)."""
         rows = self._database.read(
-            "SELECT count(*) FILTER (WHERE poisoned_at IS NULL AND visible_at <= ?1), "
-            "count(*) FILTER (WHERE poisoned_at IS NULL AND visible_at > ?1), "
-            "count(*) FILTER (WHERE poisoned_at IS NOT NULL) FROM messages",
+            "SELECT count(*) FILTER (WHERE visible_at <= ?1), count(*) FILTER (WHERE visible_at > ?1) FROM messages",
             (_micros(self._clock.now()),),
         )
-        return dict(zip(("visible", "invisible", "poison"), rows[0], strict=True))
+        return dict(zip(("visible", "invisible"), rows[0], strict=True))
 
     def next_visible_at(self) -> datetime | None:
         """When the next message is or was first visible, None when the queue is empty."""
-        (earliest,) = self._database.read("SELECT min(visible_at) FROM messages WHERE poisoned_at IS NULL")[0]
+        (earliest,) = self._database.read("SELECT min(visible_at) FROM messages")[0]
         return None if earliest is None else _moment(earliest)
 
     def close(self) -> None:
