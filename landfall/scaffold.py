@@ -25,10 +25,18 @@ NUMBER_CLASSES = 10
 TEXT_CLASSES = 50
 CATEGORIES = 50
 """A text column with more values than this, most of them rare, says little: see :func:`_text`."""
+WHOLE = 1e15
 SHARES = (0.2, 0.3, 0.4)
 TOLD = 0.99
 """A single column that tells so much of the label is suspected to be made from it."""
 YES = ("yes", "true", "1", "y", "t", "positive", "1.0")
+
+_REMARKS = {
+    "comma": "numbers with a decimal comma, which features.sql reads",
+    "either": "1,234 may be 1234 or 1.234: nothing here tells which; features.sql reads 1234",
+    "mixed": "some numbers have a decimal comma, some a point: write all in one way",
+}
+EITHER = "; no value tells whether its comma is one of thousands or of decimals: 1,234 is read as 1234"
 
 _ID_NAME = re.compile(r"(^|[ _-])(id|key|uuid|guid|number|nr|no|code|ref|reference|email)$")
 _DAY = "date_diff('day', date '2000-01-01', {})"
@@ -48,8 +56,9 @@ class Feature:
 class Plan:
     """Everything that was decided; the files are written from it.
 
-    ``task`` is binary, classes or numbers; ``landed`` maps columns to declared types; ``checks`` are
-    YAML values of one check each; ``where`` is a condition for rows, empty for all.
+    ``task`` is binary, classes or numbers; ``landed`` maps columns to declared types, ``remarks`` some of
+    them to what to know of their values; ``checks`` are YAML values of one check each; ``where`` is a
+    condition for rows, empty for all.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Plan:
     label: Feature
     features: tuple[Feature, ...]
     landed: dict[str, str]
+    remarks: dict[str, str]
     checks: tuple[dict[str, Any], ...]
     keep: str
     distinct: bool
@@ -167,6 +177,7 @@ def _plan(
         label=label_feature,
         features=tuple(features),
         landed=landed,
+        remarks={column: _REMARKS[how] for column in landed if (how := columns[column].decimals) in _REMARKS},
         checks=tuple(_checks(columns, landed, label, chosen, classes, table.rows)),
         keep=keep,
         distinct=distinct,
@@ -204,7 +215,10 @@ def _task(label: Column, rows: int, faults: list[Fault]) -> str:
         faults.append(Fault(where, f"is a {label.kind}", "Predict a text, a yes or no, or a number."))
     if label.kind == "string" and label.distinct > min(TEXT_CLASSES, max(2, rows // 10)):
         what = f"has {label.distinct:,} different texts in {rows:,} rows, too many for classes"
-        faults.append(Fault(where, what, "Name a column with few values, or group them before."))
+        cure = "Name a column with few values, or group them before."
+        if label.decimals:
+            cure = "To predict a number, write it plainly: 1234.5, with a point, no thousands marks and no signs."
+        faults.append(Fault(where, what, cure))
     if label.kind in ("string", "boolean"):
         return "binary" if label.distinct == 2 else "classes"
     whole = label.kind == "int" or (label.low is not None and label.distinct <= NUMBER_CLASSES)
@@ -280,7 +294,7 @@ def _key(
         )
         return Feature(quoted(chosen), names.take(chosen, exact=True), "key"), "latest", False, True
     telling = [column.name for column in columns.values() if column.present]
-    parts = "".join(f",\n        coalesce(cast({quoted(column)} as varchar), '')" for column in telling)
+    parts = "".join(f",\n        coalesce({text}, '')" for column in telling for text in _as_texts(columns[column]))
     name = names.take("row_key")
     # chr(31) is the separator that no text of a table holds.
     made = f"md5(concat_ws(chr(31){parts}\n    ))"
@@ -289,13 +303,25 @@ def _key(
     if copies <= rows // 10:
         notes.decisions.append(f"{what}; identical rows would share it, so they count once ({copies:,} copies here)")
         return Feature(made, name, "key: no column is unique"), "all", True, True
-    numbered = f"{made} || '-' || cast(row_number() over (partition by {made}) as varchar)"
+    numbered = f"{made} || '-' || cast(row_number() over (partition by {made} order by {made}) as varchar)"
     notes.decisions.append(f"{what} and a number among identical rows, of which there are many ({copies:,} copies)")
     notes.warnings.append(
         "features.sql looks at other rows to number identical ones, so scoring takes the columns that it gives,"
         " not landed rows. Name a --key to have both"
     )
     return Feature(numbered, name, "key: identical rows are numbered"), "all", False, False
+
+
+def _as_texts(column: Column) -> list[str]:
+    """The texts that stand for a value in a hash: the same in every engine, which the text of a double is not."""
+    name = quoted(column.name)
+    if column.kind != "double" or column.infinite:
+        return [name if column.kind == "string" else f"cast({name} as varchar)"]
+    size = max(abs(column.low or 0), abs(column.high or 0))
+    # Brought below 1e15 the whole part is a BIGINT with room for what lands later; 1e18 keeps all of a fraction.
+    scaled = name if size < WHOLE else f"({name} / 1e{math.ceil(math.log10(size)) - 15})"
+    whole = f"trunc({scaled})"
+    return [f"cast(cast({part} as bigint) as varchar)" for part in (whole, f"({scaled} - {whole}) * 1e18")]
 
 
 def _features(
@@ -348,18 +374,36 @@ def _made_of(column: Column, rows: int, names: _Names) -> tuple[list[Feature], s
 def _text(column: Column, names: _Names) -> tuple[list[Feature], str]:
     quoted_name = quoted(column.name)
     many = column.distinct > CATEGORIES
+    decimals = column.decimals
+    mixed = ""
+    if decimals == "mixed":
+        mixed = (
+            f"; {column.only_comma:,} of its numbers have a decimal comma and {column.only_pointed:,} a point:"
+            " write all in one way to make it a number"
+        )
+    if decimals == "comma":
+        made = f"try_cast(replace(regexp_replace({quoted_name}, '[$€£.% ]', '', 'g'), ',', '.') as double)"
+        note = "a number with a decimal comma, once currency signs, % and thousands points are taken off"
+        misfits = column.present - column.comma
+        return [
+            Feature(made, names.take(column.name), note)
+        ], f"{note}; other texts count as missing ({misfits:,} here)"
     if column.plain >= 0.9 * column.present and column.distinct > NUMBER_CLASSES:
         misfits = column.present - column.plain
         made = f"case when abs(try_cast({quoted_name} as double)) < 1e308 then try_cast({quoted_name} as double) end"
         note = "text that holds numbers; other texts count as missing"
-        return [Feature(made, names.take(column.name), note)], f"{note} ({misfits:,} here)"
-    if column.written >= 0.9 * column.present and column.distinct > NUMBER_CLASSES:
+        return [Feature(made, names.take(column.name), note)], f"{note} ({misfits:,} here){mixed}"
+    if decimals in ("point", "either") and column.distinct > NUMBER_CLASSES:
         made = f"try_cast(regexp_replace({quoted_name}, '[$€£,% ]', '', 'g') as double)"
         note = "a number once currency signs, % and thousands commas are taken off"
+        if decimals == "either":
+            note += EITHER
         return [Feature(made, names.take(column.name), note)], note
     if many and column.distinct > 0.5 * column.present:
-        return [], f"left out: {column.distinct:,} different texts in {column.present:,} rows, nearly one each"
+        return [], f"left out: {column.distinct:,} different texts in {column.present:,} rows, nearly one each{mixed}"
     why = f"{column.distinct:,} different texts, of which train.py tells the 30 most frequent apart" if many else ""
+    if mixed:
+        why = f"{why or 'a category'}{mixed}"
     return [Feature(quoted_name, names.take(column.name), why, categories=True)], why
 
 

@@ -27,7 +27,9 @@ def pipeline_yaml(plan: Plan) -> str:
     if plan.keep == "all":
         lines += ["  # The key is made in features.sql, so no landed row can replace another.", "  keep: all"]
     lines += ["  # As seen in the table; ? allows nulls.", "  columns:"]
-    lines += [f"    {_yaml(name)}: {kind}" for name, kind in plan.landed.items()]
+    for name, kind in plan.landed.items():
+        remark = f"  # {plan.remarks[name]}" if name in plan.remarks else ""
+        lines.append(f"    {_yaml(name)}: {kind}{remark}")
     lines += ["  # A batch that breaks one is rejected. The table keeps them with room to spare.", "  checks:"]
     lines += [f"    - {_flow(check)}" for check in plan.checks]
     lines.append(f"features: {_flow({'key': plan.key.name, 'label': plan.label.name, 'test_share': plan.test_share})}")

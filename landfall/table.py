@@ -13,13 +13,17 @@ from shared.errors import ConfigurationError, Fault, LandfallError
 if TYPE_CHECKING:
     import duckdb
 
+_OF_TEXTS = ("plain", "pointed", "comma", "only_pointed", "only_comma", "unclear", "spaced")
 FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet",
     ".jsonl": "jsonl", ".ndjson": "jsonl",
 }  # fmt: skip
 
-THOUSANDS = r"[-+]?[$€£]?\s?[0-9]{1,3}(,[0-9]{3})*(\.[0-9]+)?\s?[%€]?"
-"""Numbers as people write them: $1,234.50 or 12 %."""
+_NUMBER = r"[-+]?[$€£]?\s?(0|[1-9][0-9]*|[1-9][0-9]{{0,2}}({thousands}[0-9]{{3}})+)({decimal}[0-9]+)?\s?[%€]?"
+WITH_POINT = _NUMBER.format(thousands=",", decimal="\\.")
+"""Numbers as people write them whose decimals follow a point: $1,234.50 or 12 %."""
+WITH_COMMA = _NUMBER.format(thousands="\\.", decimal=",")
+"""The same with a comma: 1.234,50 € or 0,956. 1,234 is of both kinds, and means another number in each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,10 @@ class Column:
     ``kind`` is string, int, double, boolean, date or timestamp. ``present`` rows have a value, of
     which ``distinct`` differ; ``nulls`` are counted over all rows, those without a label too. ``low`` and ``high`` are
     the bounds of numbers; ``infinite`` counts NaN and infinities. Of a text ``plain`` values read as
-    finite numbers, ``written`` ones as numbers with thousands, currency or percent signs; ``spaced``
-    have a space in them. ``counter`` is True when the values are consecutive whole numbers.
+    finite numbers, ``pointed`` ones as numbers with thousands commas, currency or percent signs, ``comma``
+    ones as such numbers with a decimal comma; ``only_pointed`` and ``only_comma`` count those that are
+    one and not the other, ``unclear`` those that are both and not whole. ``spaced`` have a space in them.
+    ``counter`` is True when the values are consecutive whole numbers.
     """
 
     name: str
@@ -42,10 +48,26 @@ class Column:
     high: float | None = None
     infinite: int = 0
     plain: int = 0
-    written: int = 0
+    pointed: int = 0
+    comma: int = 0
+    only_pointed: int = 0
+    only_comma: int = 0
+    unclear: int = 0
     spaced: int = 0
     counter: bool = False
     timed: bool = False
+
+    @property
+    def decimals(self) -> str:
+        """How a text writes its numbers: point, comma, either (nothing tells which), mixed; empty when it holds few."""
+        enough = 0.9 * self.present
+        if self.only_comma and self.only_pointed:
+            return "mixed" if self.comma + self.only_pointed >= enough else ""
+        if self.only_comma:
+            return "comma" if self.comma >= enough else ""
+        if self.plain >= enough or self.pointed < enough:
+            return ""
+        return "either" if self.unclear and not self.only_pointed else "point"
 
 
 class Table:
@@ -104,9 +126,14 @@ class Table:
             measures.append("0" if kind == "int" else f"count(*) FILTER (NOT isfinite({column}))")
         if kind == "string":
             number = f"try_cast({column} AS DOUBLE)"
+            pointed, comma = (f"regexp_full_match(trim({column}), '{form}')" for form in (WITH_POINT, WITH_COMMA))
             tests = (
                 f"isfinite({number}) AND NOT regexp_matches({column}, '^[-+]?0[0-9]')",
-                f"regexp_full_match(trim({column}), '{THOUSANDS}')",
+                pointed,
+                comma,
+                f"{pointed} AND NOT {comma}",
+                f"{comma} AND NOT {pointed}",
+                f"{pointed} AND {comma} AND regexp_matches({column}, '[.,]')",
                 f"contains({column}, ' ')",
             )
             measures += [f"count(*) FILTER ({test})" for test in tests]
@@ -120,7 +147,7 @@ class Table:
             counter = kind == "int" and distinct == present > 1 and high - low == distinct - 1
             return replace(found, low=low, high=high, infinite=infinite, counter=counter)
         if kind == "string":
-            return replace(found, plain=more[0], written=more[1], spaced=more[2])
+            return replace(found, **dict(zip(_OF_TEXTS, more, strict=True)))
         return replace(found, timed=more[0]) if kind == "timestamp" else found
 
     def values(self, name: str, limit: int) -> list[tuple[Any, str, int]]:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 """The characters that DuckDB's trim takes away."""
+LAST_ASCII = 127
 _PATTERN = re.compile(
-    r"\^?(?:[\w <>@%:;,/='\"#&!~-]|\[\^?(?:[\w .,:;/@%_+*-]|\\[dw.])+\]|\\[dw.]|[.|()*+?]|\{\d+,?\d*\})*\$?"
+    r"\^?(?:[\w <>@%:;,/='\"#&!~-]|\[\^?(?:[\w .,:;/@%$€£¥_+*-]|\\[dw.])+\]|\\[dw.]|[.|()*+?]|\{\d+,?\d*\})*\$?"
 )
 """Regular expressions that RE2 and Java read alike."""
 _NOT_ALIKE = re.compile(r"[*+?}][+]|\(\?|\[[^\]]*(?:--|&&|\[)")
@@ -40,8 +41,17 @@ def _or_empty(text: str) -> str:
 def _concat_ws(to: Translator, node: exp.ConcatWs) -> Value:
     only(node, "expressions")
     separator, *others = node.expressions
-    texts = [string(to.written(separator, "a separator")), *(to.words(e) for e in others)]
-    return Value(f"concat_ws({', '.join(texts)})", "string")
+    written = to.translate(separator).literal or to.written(separator, "a separator")
+    return Value(f"concat_ws({', '.join([string(written), *(to.words(e) for e in others)])})", "string")
+
+
+@proven("Chr")
+def _character(to: Translator, node: exp.Chr) -> Value:
+    only(node, "expressions")
+    code = to.whole(node.expressions[0], 1, "a character code")
+    if code > LAST_ASCII:
+        raise Unproven(node, f"has the character code {code}", "Write the character itself.")
+    return Value(string(chr(code)), "string", literal=chr(code))
 
 
 @proven("Lower", "Upper")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from landfall.check import check_for_spark
 from landfall.scaffold import Scaffolded, new
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare
@@ -456,3 +457,37 @@ def test_any_column_names_and_texts_give_a_valid_pipeline(
     assert analyse(found.sql, found.pipeline.landing.columns).row_wise
     manifest, _ = prepared(folder, made, data)
     assert manifest.status == "ready", manifest.faults
+
+
+def test_a_comma_is_read_as_its_column_writes_it_and_nothing_is_unproven_for_spark(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    rows = [
+        {
+            "real": rng.random() * 100,
+            "whole": f"0,{100 + i // 2}",
+            "euro": f"{i + 1}.234,50 €",
+            "dollar": f"${i // 2 + 1},234.50",
+            "unclear": f"{i // 2 + 1},234",
+            "mixed": ("1,5", "2.5", "7.75")[i % 3],
+            "at": f"2024-01-0{i % 9 + 1} 10:30:00",
+            "y": rng.choice("ab"),
+        }
+        for i in range(80)
+    ]
+    data = tmp_path / "table.csv"
+    with data.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    made = new(tmp_path / "pipelines", "fresh", data, "y")
+    assert "thousands or of decimals: 1,234 is read as 1234" in saying(made, "unclear")
+    assert "27 of its numbers have a decimal comma and 53 a point" in saying(made, "mixed")
+    assert "1,234 may be 1234 or 1.234" in (made.folder / "pipeline.yaml").read_text()
+    assert check_for_spark(tmp_path / "pipelines") == []
+    manifest, lake = prepared(tmp_path, made, data)
+    assert manifest.status == "ready", manifest.faults
+    bounds = "min(whole), max(whole) < 1, min(euro), min(dollar), min(unclear), count(DISTINCT row_key)"
+    found = duckdb.execute(f"SELECT {bounds} FROM '{lake.uri('features')}/fresh/run/t*/*.parquet'").fetchone()
+    assert found is not None
+    assert found[0] < 1
+    assert found[1:] == (True, 1234.5, 1234.5, 1234.0, 80)
