@@ -1,11 +1,17 @@
-"""What a process pays before its first signal: whole processes that import and leave."""
+"""What a process pays before its first signal, and what is deployed: whole processes that import and leave."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from functools import partial
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from benchmarks.figures import Figure, interleaved
 from shared.settings import ROOT
@@ -41,7 +47,39 @@ PROGRAMS = {
 def run(quick: bool) -> list[Figure]:
     """Seconds of a whole process, from its start to its end."""
     contenders = {what: partial(_seconds, program) for what, program in PROGRAMS.items()}
-    return interleaved("cold start", "s", contenders, runs=3 if quick else 11)
+    return [*interleaved("cold start", "s", contenders, runs=3 if quick else 11), *_package()]
+
+
+def _package() -> list[Figure]:
+    """Megabytes of what is deployed: the app's files, and the requirements as they lie in this environment."""
+    files = [path for path in ROOT.rglob("*") if path.is_file() and not _ignored(path.relative_to(ROOT))]
+    sizes = {"the app's own files": sum(path.stat().st_size for path in files), "its requirements, installed": 0}
+    for name in _required():
+        for file in distribution(name).files or ():
+            path = Path(str(file.locate()))
+            if path.is_file() and path.suffix != ".pyc":
+                sizes["its requirements, installed"] += path.stat().st_size
+    return [Figure("deployed package", what, "MB", size / 1e6, size / 1e6, 1, 1.0) for what, size in sizes.items()]
+
+
+def _ignored(path: Path) -> bool:
+    patterns = [line.strip() for line in (ROOT / ".funcignore").read_text().splitlines() if line.strip()]
+    parents = [str(parent) for parent in path.parents if parent.name]
+    return any(fnmatch(name, pattern) for pattern in patterns for name in (*path.parts, str(path), *parents))
+
+
+def _required() -> set[str]:
+    """The distributions of requirements.txt and all that they ask for on this machine."""
+    todo = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    found: set[str] = set()
+    while todo:
+        requirement = Requirement(todo.pop())
+        name = canonicalize_name(requirement.name)
+        if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        todo += distribution(name).requires or ()
+    return found
 
 
 def _seconds(program: str) -> float:

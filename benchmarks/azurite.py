@@ -1,0 +1,38 @@
+"""The ledger of Azure on Microsoft's storage emulator, where this machine can run it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from shared.adapters.azure.run_ledger import TableLedger
+from tests.azurite import Azurite, Unavailable
+
+
+@contextmanager
+def ledgers() -> Iterator[Callable[[], TableLedger] | None]:
+    """What makes empty ledgers on one emulator; None, after a line that says why, where there is no Node.js."""
+    from azure.core.credentials import AzureNamedKeyCredential
+
+    with tempfile.TemporaryDirectory(prefix="landfall-azurite-") as name:
+        emulator = Azurite(Path(name))
+        try:
+            storage = emulator.start()
+        except Unavailable as error:
+            print(f"without Azurite: {error}", flush=True)
+            yield None
+            return
+        authority = Path(name) / "authority.pem"
+        authority.write_bytes(storage.authority)
+        url = f"https://127.0.0.1:{storage.table}/{storage.account}"
+        key = AzureNamedKeyCredential(storage.account, storage.key)
+        try:
+            with patch.dict(os.environ, REQUESTS_CA_BUNDLE=str(authority)):
+                yield lambda: TableLedger(url, key, table=f"ledger{uuid.uuid4().hex[:16]}")  # type: ignore[arg-type]
+        finally:
+            emulator.stop()
