@@ -255,3 +255,31 @@ resource operatorGrant 'Microsoft.Authorization/roleAssignments@2022-04-01' = if
     description: 'Who deployed lands files: az storage blob upload.'
   }
 }
+
+resource operatorQueueGrant 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorPrincipal)) {
+  name: guid(appStore.id, operatorPrincipal, 'Storage Queue Data Contributor')
+  scope: appStore
+  properties: {
+    principalId: operatorPrincipal
+    principalType: operatorType
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles['Storage Queue Data Contributor']
+    )
+    description: 'Who deployed replays dead letters: landfall events replay.'
+  }
+}
+
+resource operatorLedgerGrant 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorPrincipal)) {
+  name: guid(appStore.id, operatorPrincipal, 'Storage Table Data Contributor')
+  scope: appStore
+  properties: {
+    principalId: operatorPrincipal
+    principalType: operatorType
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles['Storage Table Data Contributor']
+    )
+    description: 'Who deployed reads and asks: landfall status, why, events.'
+  }
+}

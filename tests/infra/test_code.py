@@ -69,6 +69,8 @@ ROLES = {
     Grant("mlEvents", "Storage Blob Data Contributor", DEADLETTER): "Event Grid dead-letters Azure ML events",
     Grant("ml", "Azure AI Enterprise Network Connection Approver", "lakeStore"): "isolated: the way to the lake",
     Grant("operator", "Storage Blob Data Contributor", LAKE): "who deployed lands files",
+    Grant("operator", "Storage Queue Data Contributor", "appStore"): "who deployed replays dead letters",
+    Grant("operator", "Storage Table Data Contributor", "appStore"): "who deployed asks for status and reasons",
 }
 """Every role that is given, and the call that needs it: ``module:name`` of ours, or what Azure does for us."""
 SERVICES = {
