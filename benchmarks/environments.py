@@ -11,8 +11,8 @@ from shared.settings import ROOT
 PLACE = ROOT / "benchmarks" / ".peers"
 REQUIREMENTS = {
     "azureml": (
-        "azureml-inference-server-http==1.5.1", "mlflow-skinny==3.15.0", "numpy==2.4.6", "onnxruntime==1.32.0",
-        "pandas==3.1.1", "scikit-learn==1.9.1",
+        "azureml-inference-server-http==1.5.1", "mlflow-skinny==3.15.0", "numba==0.68.1", "numpy==2.4.6",
+        "onnxruntime==1.32.0", "pandas==3.1.1", "scikit-learn==1.9.1",
     ),
     "evidently": ("evidently==0.7.23", "numpy==2.4.6", "pandas==2.3.3", "pyarrow==25.0.1"),
     "mlflow": ("mlflow==3.17.2", "numpy==2.4.6", "pandas==3.1.1", "scikit-learn==1.9.1"),
