@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
     "mlflow", "pandas", "sklearn", "duckdb", "deltalake", "pyarrow", "sqlglot", "pydantic", "numpy", "scipy", "yaml",
-    "cronsim", "starlette", "uvicorn", "psutil", "sqlite3", "requests", "httpx",
+    "cronsim", "starlette", "uvicorn", "psutil", "sqlite3", "requests", "httpx", "numba", "onnxruntime",
 }  # fmt: skip
 
 LOOK = """
