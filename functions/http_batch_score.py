@@ -5,6 +5,7 @@ from __future__ import annotations
 import azure.functions as func
 
 bp = func.Blueprint()
+FIELDS = ("input", "output", "partition", "query", "table")
 
 
 @bp.function_name("http_batch_score")
@@ -14,23 +15,17 @@ def http_batch_score(req: func.HttpRequest) -> func.HttpResponse:
 
     On Azure ``query`` reads the input from the SQL pool, and ``table`` loads the output into it.
     """
-    from shared import http_api
+    from typing import Any
+
+    from shared import bootstrap, http_api
     from shared.domain.signals import BatchScoringRequested
 
-    return http_api.operator(
-        req,
-        lambda name, body, common: BatchScoringRequested(
-            pipeline=name,
-            input=http_api.text(body, "input"),
-            output=http_api.text(body, "output"),
-            partition=http_api.text(body, "partition"),
-            query=http_api.text(body, "query"),
-            table=http_api.text(body, "table"),
-            **common,
-        ),
-        "input",
-        "output",
-        "partition",
-        "query",
-        "table",
-    )
+    def make(name: str, body: dict[str, Any], common: dict[str, Any]) -> BatchScoringRequested:
+        from shared.reactions.batch_scoring_requested import refuse_what_cannot_be
+
+        asked: dict[str, Any] = {field: http_api.text(body, field) for field in FIELDS}
+        signal = BatchScoringRequested(pipeline=name, **asked, **common)
+        refuse_what_cannot_be(signal, bootstrap.loop().settings.backend)
+        return signal
+
+    return http_api.operator(req, make, *FIELDS)

@@ -29,11 +29,30 @@ events = typer.Typer(help="Send events, look at dead letters, replay them.", no_
 app.add_typer(events, name="events")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Pipeline = Annotated[str, typer.Argument(help="Its name, as landfall status shows it.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is written into the audit.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"landfall {version('landfall')}")
+        raise typer.Exit
+
 
 REFUSED, USAGE, NOT_FOUND, TIMED_OUT = 1, 2, 3, 4
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What the system says of a disk that is full, or a folder that may only be read."""
+
+
+@app.callback()
+def version_of(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print Landfall's version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Data lands, models ship: the machine-learning loop of a team, on Azure or on this laptop."""
 
 
 def main() -> None:
@@ -43,6 +62,8 @@ def main() -> None:
     from landfall.show import problems
 
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    # What it logs of a missing sign-in is raised, too, and said once.
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     try:
         app()
     except ConfigurationError as error:
@@ -220,13 +241,15 @@ def rollback(
 
 @app.command()
 def pin(
-    pipeline: str,
-    version: Annotated[str, typer.Argument(help="The version that serves until it is unpinned.")] = "",
+    pipeline: Pipeline,
+    version: Annotated[
+        str, typer.Argument(help="The version that serves until it is unpinned, such as 3; see landfall runs.")
+    ] = "",
     off: Annotated[bool, typer.Option("--off", help="Unpin: the gate decides again.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Keep one version serving, whatever the gate says."""
+    """Keep one version serving, whatever the gate says: its rollout begins now, later ones wait until --off."""
     from landfall.asking import ask
     from shared.domain.signals import PinRequested
 
@@ -253,13 +276,13 @@ def freeze(
 
 @app.command()
 def approve(
-    pipeline: str,
-    version: str,
-    no: Annotated[bool, typer.Option("--no", help="Turn it down.")] = False,
+    pipeline: Pipeline,
+    version: Annotated[str, typer.Argument(help="The version that waits, such as 3; landfall runs shows it.")],
+    no: Annotated[bool, typer.Option("--no", help="Turn it down: the champion stays.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Let a version that passed the gate roll out, or turn it down."""
+    """Let a version that passed the gate roll out, or turn it down, where gate.approval is manual."""
     from landfall.asking import ask
     from shared.domain.signals import ApprovalGiven
 
@@ -358,7 +381,7 @@ def setup(
     from landfall.setup.command import run as run_setup
     from shared import settings
 
-    raise typer.Exit(run_setup(settings.load(), apply_it=apply, as_json=as_json))
+    raise typer.Exit(run_setup(settings.load(for_setup=True), apply_it=apply, as_json=as_json))
 
 
 @app.command()
@@ -390,12 +413,15 @@ def events_dead(as_json: Json = False) -> None:
 
 @events.command("replay")
 def events_replay(
-    letter: Annotated[str | None, typer.Argument(help="One dead letter; all by default.")] = None,
+    letter: Annotated[
+        str | None, typer.Argument(help="One dead letter, as landfall events dead shows it; all by default.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Put dead letters back on the queue."""
     from landfall.events import replay
 
-    replay(letter)
+    replay(letter, as_json)
 
 
 @events.command("forward")

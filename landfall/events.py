@@ -58,12 +58,15 @@ def dead(as_json: bool) -> None:
         console.print(f"    {letter.message}", markup=False)
 
 
-def replay(letter: str | None) -> None:
-    """Put one or all dead letters back on the queue. Raises Missing when there is no such letter."""
+def replay(letter: str | None, as_json: bool = False) -> None:
+    """Put one or all dead letters back on the queue, and print which. Raises Missing when there is no such letter."""
     loop = open_loop()
     chosen = [found.id for found in dead_letters.waiting(loop)] if letter is None else [letter]
-    done = sum(dead_letters.replay(loop, found) for found in chosen)
-    console.print(f"{done} dead letter{'' if done == 1 else 's'} back on the queue")
+    done = [found for found in chosen if dead_letters.replay(loop, found)]
+    if as_json:
+        print(json.dumps({"replayed": done}))
+    else:
+        console.print(f"{len(done)} dead letter{'' if len(done) == 1 else 's'} back on the queue")
     if done:
         with working() as (worked, _):
             _drain(worked)

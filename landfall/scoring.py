@@ -79,7 +79,7 @@ def score_table(pipeline: str, file: Path, out: Path | None, *, quiet: bool = Fa
     if out or not local:
         loop.ports.lake.download(target, place)
     if not quiet:
-        _show(place, done, job.version)
+        _show(place, done, job)
     return {"rows": done["rows"], "problems": done["problems"], "version": job.version, "predictions": str(place)}
 
 
@@ -134,13 +134,17 @@ def _rows(file: Path) -> int | None:
     return None if compressed or not lines else round(file.stat().st_size / len(beginning) * lines)
 
 
-def _show(place: Path, done: dict[str, Any], version: str) -> None:
+def _show(place: Path, done: dict[str, Any], job: BatchScoringJob) -> None:
     import pyarrow.parquet as pq
 
     first = next(pq.ParquetFile(place).iter_batches(SHOWN)).to_pylist()
-    table = Table(*first[0], box=None, header_style="bold", pad_edge=False)
+    # Without a positive class it is the probability of the class that is predicted.
+    of_class = {"probability": f"P({job.positive or 'prediction'})"}
+    table = Table(
+        *(escape(of_class.get(name, name)) for name in first[0]), box=None, header_style="bold", pad_edge=False
+    )
     for row in first:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values()))
     console.print(table)
     problems = f", {done['problems']:,} of them with a problem" if done["problems"] else ""
-    console.print(f"\n{done['rows']:,} rows scored with version {version}{problems}: {place}", soft_wrap=True)
+    console.print(f"\n{done['rows']:,} rows scored with version {job.version}{problems}: {place}", soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +100,10 @@ class Table:
         except (LandfallError, duckdb.Error) as error:
             raise ConfigurationError([Fault(str(data), f"cannot be read: {error}", "Mend the file.")]) from error
         if landed.faults:
-            raise ConfigurationError([_as_fault(data, str(found["text"])) for found in landed.faults])
+            broken = _encoding(data) if self.format != "parquet" else None
+            raise ConfigurationError(
+                [broken] if broken else [_as_fault(data, str(found["text"])) for found in landed.faults]
+            )
         self.types = {name: kind.removesuffix("?") for name, kind in landed.types.items()}
         self.rows = landed.rows
         # Once typed, or every question would convert all the text again.
@@ -197,6 +202,29 @@ class Table:
 def quoted(name: str) -> str:
     """``name`` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _encoding(data: Path) -> Fault | None:
+    """The first place of a text file that is no UTF-8, and how to convert it; None when all of it is."""
+    opened = gzip.open if data.suffix == ".gz" else open
+    offset = 0
+    try:
+        with opened(data, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    at, byte = offset + error.start, line[error.start]
+                    what = f"line {number:,} is no UTF-8: byte 0x{byte:02x} at offset {at:,}"
+                    if data.suffix == ".gz":
+                        return Fault(str(data), what, "Unpack it, and convert it with iconv -f latin1 -t utf8.")
+                    new = shlex.quote(f"{data.stem}-utf8{data.suffix}")
+                    convert = f"iconv -f latin1 -t utf8 {shlex.quote(str(data))} > {new}"
+                    return Fault(str(data), what, f"If it is Latin-1, as older spreadsheets write: {convert}")
+                offset += len(line)
+    except (OSError, EOFError):
+        return None
+    return None
 
 
 def _as_fault(data: Path, text: str) -> Fault:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
 from shared.loop import Loop
 
+_DIGEST = re.compile(r"-[0-9a-f]{8}(?=(\.[^.]*)?$)")
 MOST = 200
 """Decisions about a whole pipeline that are told at once."""
 
@@ -50,7 +53,8 @@ def why(loop: Loop, subject: str) -> list[dict[str, Any]]:
     """Every decision about a file, run, batch, model version or signal, and about what came of it, oldest first.
 
     A file leads on to its batch, a batch to its run, a run to its version. A pipeline's name gives the newest
-    decisions about anything of it, at most :data:`MOST`. Raises Missing when nothing was ever decided about it.
+    decisions about anything of it, at most :data:`MOST`. A file may be called as it was before `land` put a digest into
+    its name: the newest of that name is meant. Raises Missing when nothing was ever decided about it.
     """
     if subject in loop.catalog.names():
         newest = list(loop.ports.ledger.list(Decision, subject, limit=MOST))
@@ -65,9 +69,26 @@ def why(loop: Loop, subject: str) -> list[dict[str, Any]]:
         found = [d for d in reversed(everything) if about & set(d.subjects) or d.signal == asked]
         if found:
             return [to_record(d) for d in found]
+    landed = _landed_as(loop, asked)
+    if asked not in landed and (path := landed.get(asked.rsplit("/", 1)[-1])):
+        return why(loop, path)
+    near = difflib.get_close_matches(asked.rsplit("/", 1)[-1], landed, n=1)
+    hint = f". Did you mean {landed[near[0]]}?" if near else ""
     raise Missing(
-        f"nothing was ever decided about {subject!r}; name a lake path, a run, a batch or a model as name:version"
+        f"nothing was ever decided about {subject!r}; name a lake path, a run, a batch or a model as name:version{hint}"
     )
+
+
+def _landed_as(loop: Loop, asked: str) -> dict[str, str]:
+    """The newest lake path of each landed file, by its name with and without the digest that `land` gives it."""
+    found: dict[str, str] = {}
+    for pipeline in _pipelines(loop, asked):
+        for decision in loop.ports.ledger.list(Decision, pipeline):
+            for path in (subject for subject in decision.subjects if "/" in subject):
+                name = path.rsplit("/", 1)[-1]
+                for known in (name, _DIGEST.sub("", name)):
+                    found.setdefault(known, path)
+    return found
 
 
 def whole(text: str) -> int:

@@ -53,7 +53,7 @@ class Settings:
     sql_pool: str = ""
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
+def load(environment: Mapping[str, str] | None = None, *, for_setup: bool = False) -> Settings:
     """The settings from environment variables (the process's own by default).
 
     LANDFALL_BACKEND (local), LANDFALL_HOME (.landfall), LANDFALL_PORT (7071), LANDFALL_PIPELINES
@@ -63,7 +63,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     LANDFALL_FUNCTION_APP, which setup and doctor need, and LANDFALL_SQL_POOL;
     AzureWebJobsStorage, AzureWebJobsStorage__accountName, AZURE_CLIENT_ID and
     APPLICATIONINSIGHTS_CONNECTION_STRING as the Functions host reads them.
-    Relative folders are below the app's folder. Raises :class:`~shared.errors.ConfigurationError` with
+    ``for_setup`` demands what setup and doctor need beyond the app. Relative folders are below the app's
+    folder. Raises :class:`~shared.errors.ConfigurationError` with
     every fault found.
     """
     env = os.environ if environment is None else environment
@@ -95,7 +96,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             Fault("AzureWebJobsStorage", "the storage of the queue is not named", "Set its connection string.")
         )
     if backend == "azure":
-        faults += [Fault(name, "is not set", cure) for name, cure in _ON_AZURE.items() if not env.get(name)]
+        wanted = _ON_AZURE | _FOR_SETUP if for_setup else _ON_AZURE
+        faults += [Fault(name, "is not set", cure) for name, cure in wanted.items() if not env.get(name)]
     if faults:
         raise ConfigurationError(faults)
     return Settings(
@@ -133,6 +135,7 @@ _ON_AZURE = {
     "LANDFALL_EVENTS_TOPIC": "Set the address of the Event Grid topic for what Landfall publishes (https://…).",
 }
 """What the azure backend cannot do without, and what to do when it is not set."""
+_FOR_SETUP = {"LANDFALL_FUNCTION_APP": "Name the function app that the events wake, see azd env get-values."}
 
 
 def _number(text: str) -> float:

@@ -35,7 +35,7 @@ def run(*, as_json: bool) -> int:
 def findings() -> list[Finding]:
     """Everything that is found; faults of the settings are findings, too."""
     try:
-        loaded = settings.load()
+        loaded = settings.load(for_setup=True)
         if loaded.backend != "azure":
             return of_laptop(loaded)
         check_settings(loaded)

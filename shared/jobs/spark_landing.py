@@ -34,6 +34,9 @@ PLACE = ("landfall_file", "landfall_block", "landfall_line")
 BATCH = "landfall_batch"
 
 
+WHOLE = "Land a whole file again."
+
+
 @dataclass
 class _Source:
     """One readable file. ``columns`` maps its columns to raw types; ``partition`` are values in its path."""
@@ -156,14 +159,14 @@ class SparkLanding:
         try:
             return list(self._opened(path, etag, in_batch))
         except (PySparkException, Py4JJavaError, *broken) as error:
-            faults.append(self._unreadable(path, _short(error), in_batch))
+            faults.append(self._unreadable(path, _short(error), in_batch, getattr(error, "cure", "")))
             return []
 
-    def _unreadable(self, path: str, why: str, in_batch: bool) -> dict[str, Any]:
+    def _unreadable(self, path: str, why: str, in_batch: bool, cure: str = "") -> dict[str, Any]:
         what = f"{path} cannot be read as {self._landing.format}: {why}"
         if not in_batch:
             raise Rejected(f"{what}. It was accepted before: put back what had landed, or remove the file")
-        return fault("unreadable", f"{what}. Land a whole file again.", rows=[_at(path)])
+        return fault("unreadable", f"{what}. {cure or WHOLE}", rows=[_at(path)])
 
     def _opened(self, path: str, etag: str, in_batch: bool) -> Iterator[_Source]:
         match self._landing.format:
@@ -276,7 +279,7 @@ class SparkLanding:
                 try:
                     _refuse_twins(columns)
                 except _Unreadable as error:
-                    faults.append(self._unreadable(source.path, _short(error), source.in_batch))
+                    faults.append(self._unreadable(source.path, str(error), source.in_batch, error.cure))
                     continue
                 source.columns = dict.fromkeys(columns, "STRING")
         if self._landing.format == "jsonl" and not faults:
@@ -536,7 +539,11 @@ _VALID_UTF8 = "(encode(decode(CAST(value AS BINARY), 'UTF-8'), 'UTF-8') = CAST(v
 
 
 class _Unreadable(Exception):
-    """A file is not of its pipeline's format."""
+    """A file is not of its pipeline's format; ``cure`` is what to do about it."""
+
+    def __init__(self, what: str, cure: str = WHOLE) -> None:
+        super().__init__(what)
+        self.cure = cure
 
 
 def _at(path: str, row: int | None = None) -> dict[str, Any]:
@@ -570,10 +577,16 @@ def _misshapen(source: _Source, row: Any) -> str:
 def _refuse_twins(names: Sequence[str]) -> None:
     lower = [name.strip().lower() for name in names]
     if "" in lower:
-        raise _Unreadable(f"column {lower.index('') + 1} has no name")
+        raise _Unreadable(f"column {lower.index('') + 1} has no name", "Name it.")
     for name in lower:
         if lower.count(name) > 1:
-            raise _Unreadable(f"two columns are called {name}")
+            first = lower.index(name)
+            second = lower.index(name, first + 1)
+            raise _Unreadable(
+                f"two columns are called {name}, the {first + 1}. ({names[first]}) and the {second + 1}."
+                f" ({names[second]})",
+                "Rename one of them.",
+            )
 
 
 def _partition(part: str, table: str) -> dict[str, str | None]:

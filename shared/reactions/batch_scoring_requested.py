@@ -39,6 +39,16 @@ def react(signal: BatchScoringRequested, loop: Loop) -> Outcome:
     )
 
 
+def refuse_what_cannot_be(signal: BatchScoringRequested, backend: str) -> None:
+    """Raises Rejected for a request that no state of the loop can make right, before it is put on the queue."""
+    if not signal.output:
+        raise Rejected("field 'output' is empty: name the file of the lake that the predictions go to")
+    if backend == "local" and (signal.query or signal.table):
+        raise Rejected("a laptop has no SQL pool; score a file of the lake without query and table")
+    if not signal.input and not signal.query:
+        raise Rejected("field 'input' is empty: name the file of the lake that has the rows")
+
+
 def plan(
     loop: Loop, name: str, source: str, target: str, partition: str = "", *, query: str = "", table: str = ""
 ) -> BatchScoringJob:

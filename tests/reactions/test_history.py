@@ -30,3 +30,11 @@ def test_a_signal_is_found_by_the_key_that_its_request_was_answered_with(world: 
     assert decision["reason"].endswith("(ada: audit week)")
     with pytest.raises(Missing, match="nothing was ever decided"):
         history.why(world.loop, "FreezeRequested:churn/r2")
+
+
+def test_a_file_is_found_by_the_name_it_had_before_its_digest(world: World) -> None:
+    world.land("landing/churn/part-0123abcd.csv")
+    world.drain()
+    assert history.why(world.loop, "data/part.csv") == history.why(world.loop, "landing/churn/part-0123abcd.csv")
+    with pytest.raises(Missing, match=r"Did you mean landing/churn/part-0123abcd\.csv\?"):
+        history.why(world.loop, "parts.csv")

@@ -356,7 +356,7 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         ([{"y": row["y"], "const": 1} for row in SOME], "no column of table.csv but y tells anything"),
         ([{**row, "landfall_x": 1} for row in SOME], "names that begin with landfall_ are reserved. Rename it."),
         ([{**row, "": 1} for row in SOME], "column 4 has no name"),
-        ([{**row, "X": 1} for row in SOME], "two columns are called x"),
+        ([{**row, "X": 1} for row in SOME], "two columns are called x, the 2. (x) and the 4. (X). Rename one of them."),
     ],
 )
 def test_tables_that_cannot_teach_are_refused(tmp_path: Path, rows: Rows, fault: str) -> None:
@@ -387,7 +387,8 @@ def test_keys_that_are_none_are_refused(tmp_path: Path, key: str, fault: str) ->
         ("table.csv", b"", "is empty"),
         ("table.csv", b"a,y\n", "has no rows"),
         ("table.csv", b"a,y\n1,2,3\n", "cannot be read"),
-        ("table.csv", b"\xff\xfe\x00a", "cannot be read"),
+        ("table.csv", b"\xff\xfe\x00a", "line 1 is no UTF-8: byte 0xff at offset 0"),
+        ("table.csv", b"a,y\n1,caf\xe9\n", "line 2 is no UTF-8: byte 0xe9 at offset 9. If it is Latin-1"),
         ("table.parquet", b"PAR1 no", "cannot be read"),
         ("table.jsonl", b'{"y": 1}\n{"y": ', "cannot be read"),
     ],

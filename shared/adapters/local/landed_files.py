@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import duckdb
 
 
+WHOLE = "Land a whole file again."
+
+
 @dataclass
 class _Source:
     """One readable file: ``query`` gives its rows; ``columns`` their DuckDB types."""
@@ -165,7 +168,8 @@ class LandedFiles:
         what = f"{path} cannot be read as {self._landing.format}: {_first_lines(str(error))}"
         if not in_batch:
             raise Rejected(f"{what}. It was accepted before: put back what had landed, or remove the file") from error
-        return fault("unreadable", f"{what}. Land a whole file again.", rows=[_at(path)])
+        cure = error.cure if isinstance(error, _Unreadable) else WHOLE
+        return fault("unreadable", f"{what}. {cure}", rows=[_at(path)])
 
     def _sources(self, path: str, in_batch: bool, faults: list[dict[str, Any]]) -> Iterator[_Source]:
         local = Path(self._lake.uri(path))
@@ -386,7 +390,11 @@ class LandedFiles:
 
 
 class _Unreadable(Exception):
-    """A file is not of its pipeline's format."""
+    """A file is not of its pipeline's format; ``cure`` is what to do about it."""
+
+    def __init__(self, what: str, cure: str = WHOLE) -> None:
+        super().__init__(what)
+        self.cure = cure
 
 
 def _at(path: str, row: int | None = None) -> dict[str, Any]:
@@ -428,10 +436,16 @@ def _csv_source(path: str, local: Path, in_batch: bool) -> _Source:
 def _refuse_twins(names: Sequence[str]) -> None:
     lower = [name.strip().lower() for name in names]
     if "" in lower:
-        raise _Unreadable(f"column {lower.index('') + 1} has no name")
+        raise _Unreadable(f"column {lower.index('') + 1} has no name", "Name it.")
     for name in lower:
         if lower.count(name) > 1:
-            raise _Unreadable(f"two columns are called {name}")
+            first = lower.index(name)
+            second = lower.index(name, first + 1)
+            raise _Unreadable(
+                f"two columns are called {name}, the {first + 1}. ({names[first]}) and the {second + 1}."
+                f" ({names[second]})",
+                "Rename one of them.",
+            )
 
 
 def _delta_parts(path: str, local: Path) -> list[str]:
