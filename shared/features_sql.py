@@ -116,6 +116,40 @@ def scoring_sql(sql: str, label: str, key: str) -> str:
     return query.sql(dialect=DIALECT)
 
 
+def passes_on(sql: str, column: str) -> bool:
+    """Whether ``sql`` is row-wise and its result has the landed ``column`` under the same name, unchanged."""
+    from sqlglot import exp
+
+    if not analyse(sql).row_wise:
+        return False
+    wanted = column.lower()
+    found = []
+    for projection in parse(sql).expressions:
+        star = projection.this if isinstance(projection, exp.Column) else projection
+        if isinstance(star, exp.Star):
+            replaced = {replacement.alias.lower() for replacement in star.args.get("replace") or ()}
+            left_out = {name.name.lower() for name in star.args.get("except_") or ()}
+            if wanted in replaced or star.args.get("rename"):
+                return False
+            if wanted not in left_out:
+                found.append(True)
+        elif projection.alias_or_name.lower() == wanted:
+            value = projection.unalias()
+            found.append(isinstance(value, exp.Column) and value.name.lower() == wanted)
+        elif projection.find(exp.Columns):
+            return False
+    return found == [True]
+
+
+def without_distinct(sql: str) -> str:
+    """``sql`` without its DISTINCT, word for word where it has none."""
+    query = parse(sql)
+    if not query.args.get("distinct"):
+        return sql.strip().rstrip(";").rstrip()
+    query.set("distinct", None)
+    return query.sql(dialect=DIALECT)
+
+
 def parse(sql: str) -> exp.Select:
     """The syntax tree of a query that :func:`analyse` found no fault in."""
     import sqlglot

@@ -664,6 +664,35 @@ def test_each_run_pins_its_own_version_of_the_table(features: Harness) -> None:
         assert pa.table(pinned.to_pyarrow_table()).num_rows == rows
 
 
+def test_a_table_without_timestamps_may_get_some(laptop: LocalFeatures) -> None:
+    file = laptop.land("landing/shop/a.csv", as_csv(table(100)))
+    laptop.prepare(job([file]))
+    sql = "SELECT id, TIMESTAMP '2024-01-01 12:00:00' AS at, label FROM landed"
+    manifest = laptop.prepare(job([file], run="r2", sql=sql))
+    pinned = DeltaTable(laptop.folder(manifest.table), version=manifest.table_version)
+    assert pa.table(pinned.to_pyarrow_table())["at"].to_pylist() == [datetime(2024, 1, 1, 12)] * 100
+
+
+def test_a_laptop_stores_the_rows_of_a_run_once(laptop: LocalFeatures) -> None:
+    manifest = laptop.prepare(job([laptop.land("landing/shop/a.csv", as_csv(table(100)))]))
+    exported = {
+        p.stat().st_ino for side in (manifest.train, manifest.test) for p in Path(laptop.folder(side)).iterdir()
+    }
+    assert {p.stat().st_ino for p in Path(laptop.folder(manifest.table)).glob("*.parquet")} == exported
+
+
+def test_data_larger_than_the_memory_go_to_the_disk(laptop: LocalFeatures) -> None:
+    columns = {"id": "string", "note": "string", "label": "string"}
+    sink = io.BytesIO()
+    ids = [f"k{i:06}" for i in range(300_000)]
+    landed = {"id": ids, "note": [i * 8 for i in ids], "label": ["yes", "no"] * 150_000}
+    pq.write_table(pa.table(landed), sink)
+    file = laptop.land("landing/shop/a.parquet", sink.getvalue())
+    wanted = job([file], sql="SELECT * FROM landed", of=pipeline(format="parquet", columns=columns))
+    manifest = prepare(wanted, laptop.lake, laptop.home / "work", SystemClock(), memory=56)
+    assert manifest.train_rows + manifest.test_rows == 300_000
+
+
 def _check_one_set(features: Harness, wanted: FeaturesJob, manifest: Manifest, rows: int) -> None:
     assert manifest.status == "ready"
     assert manifest.table_version == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Rejected
-from shared.features_sql import analyse, scoring_sql
+from shared.features_sql import analyse, passes_on, scoring_sql, without_distinct
 
 LANDED = {"id": "string", "tenure": "int", "charges": "double?", "churn": "string"}
 
@@ -131,3 +131,30 @@ def test_a_computed_label_takes_its_column_out_of_the_filter() -> None:
 def test_a_query_that_is_not_row_wise_cannot_score() -> None:
     with pytest.raises(Rejected, match="cannot score raw rows"):
         scoring_sql("SELECT id, count(*) AS n FROM landed GROUP BY id", "n", "id")
+
+
+@pytest.mark.parametrize(
+    ("sql", "passed_on"),
+    [
+        ("SELECT DISTINCT id, tenure + 1 FROM landed", True),
+        ("SELECT l.id FROM landed AS l", True),
+        ("SELECT * FROM landed", True),
+        ("SELECT * REPLACE (tenure + 1 AS tenure) FROM landed", True),
+        ("SELECT * EXCLUDE (id), id FROM landed", True),
+        ("SELECT upper(id) AS id FROM landed", False),
+        ("SELECT churn AS id, id AS churn FROM landed", False),
+        ("SELECT * REPLACE (upper(id) AS id) FROM landed", False),
+        ("SELECT * EXCLUDE (id), upper(id) AS id FROM landed", False),
+        ("SELECT *, upper(id) AS id FROM landed", False),
+        ("SELECT id, COLUMNS('churn') FROM landed", False),
+        ("SELECT id, count(*) AS n FROM landed GROUP BY id", False),
+        ("SELECT tenure FROM landed", False),
+    ],
+)
+def test_a_key_that_the_query_leaves_as_it_landed_is_known(sql: str, passed_on: bool) -> None:
+    assert passes_on(sql, "id") is passed_on
+
+
+def test_a_query_without_its_distinct_is_otherwise_the_same() -> None:
+    assert without_distinct("SELECT DISTINCT id, tenure FROM landed;") == "SELECT id, tenure FROM landed"
+    assert without_distinct("-- as it is\nSELECT id  FROM landed ;") == "-- as it is\nSELECT id  FROM landed"

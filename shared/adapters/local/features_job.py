@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.adapters.local import delta_versions
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.landed_files import LandedFiles
@@ -24,7 +25,7 @@ from shared.column_types import SQL_TYPES, quote, text, type_of
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
-from shared.features_sql import analyse
+from shared.features_sql import analyse, passes_on, without_distinct
 from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.clock import Clock
 from shared.ports.feature_engine import FeaturesJob, Manifest
@@ -32,20 +33,27 @@ from shared.ports.lake import Lake
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-
-COMMIT_ATTEMPTS = 5
+THREAD_MEMORY = 128
+"""MiB that a thread of DuckDB needs at least, by its manual's advice, so that what does not fit is spilled."""
+_FEATURES = "* EXCLUDE (landfall_test, landfall_digits)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesSpec:
-    """What the process is given: the job, the lake, and a folder for its working files."""
+    """What the process is given: the job, the lake, and a folder for its working files.
+
+    ``memory`` is how many MiB DuckDB may take before it spills into ``work``; 0 stands for a quarter of the
+    machine's, at most 4 GiB.
+    """
 
     job: FeaturesJob
     lake: str
     account: str
     container: str
     work: str
+    memory: int = 0
 
 
 def main(arguments: list[str]) -> int:
@@ -53,25 +61,25 @@ def main(arguments: list[str]) -> int:
     spec = from_record(FeaturesSpec, json.loads(Path(arguments[0]).read_text()))
     lake = FolderLake(Path(spec.lake), spec.account, spec.container)
     try:
-        prepare(spec.job, lake, Path(spec.work), SystemClock())
+        prepare(spec.job, lake, Path(spec.work), SystemClock(), memory=spec.memory)
     except LandfallError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock) -> Manifest:
+def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: int = 0) -> Manifest:
     """Make the features of ``job`` and return the manifest; one that is there already stays as it is.
 
-    ``work`` is a folder for working files. What is wrong with the data gives a rejected manifest; raises
-    :class:`~shared.errors.Rejected` for what is wrong with the pipeline (features.sql above all), so
-    that the batch is not blamed.
+    ``work`` and ``memory`` are those of :class:`FeaturesSpec`. What is wrong with the data gives a rejected
+    manifest; raises :class:`~shared.errors.Rejected` for what is wrong with the pipeline (features.sql above
+    all), so that the batch is not blamed.
     """
     path = f"{job.output}/manifest.json"
     if lake.stat(path):
         print(f"{path} is there already: nothing to do")
         return from_record(Manifest, json.loads(lake.read(path)))
-    with _engine(work) as connection:
+    with _engine(work, memory) as connection:
         manifest, reusable = _Preparation(connection, job, lake, clock).run()
     data = json.dumps(to_record(manifest), indent=1).encode()
     if reusable:
@@ -82,21 +90,22 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock) -> Manifest:
 
 
 @contextmanager
-def _engine(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that keeps to a quarter of the memory (at most 4 GB) and spills the rest into ``work``."""
+def _engine(work: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that holds ``memory`` MiB (0: a quarter of all, at most 4 GiB) and spills the rest into ``work``."""
     import duckdb
 
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("duckdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = memory or min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 4 << 30) >> 20
     with tempfile.TemporaryDirectory(prefix="duckdb-", dir=work) as folder:
-        connection = duckdb.connect(f"{folder}/work.duckdb")
+        # Tables in memory, which go to the disk when it is full: a database file costs more than all the rest.
+        connection = duckdb.connect()
         try:
             for setting in (
-                f"memory_limit = '{min(memory // 4, 4 << 30) >> 20}MiB'",
+                f"memory_limit = '{limit}MiB'",
                 f"temp_directory = {text(f'{folder}/spill')}",
-                f"threads = {os.cpu_count() or 1}",
+                f"threads = {max(1, min(os.cpu_count() or 1, limit // THREAD_MEMORY))}",
                 "TimeZone = 'UTC'",
                 "enable_progress_bar = false",
                 # As in Spark SQL, so that both engines give the same features.
@@ -152,8 +161,8 @@ class _Preparation:
         if faults:
             return _reject(manifest, faults), False
         folder = f"features/{job.pipeline.name}/table"
-        version = self._write_table(self._lake.uri(folder))
-        self._write_rows()
+        mark = {"landfall.run": job.run, "landfall.fingerprint": job.fingerprint}
+        version = delta_versions.commit(Path(self._lake.uri(folder)), self._write_rows(), self._schema(), mark)
         profile = f"{job.output}/profile.json"
         self._lake.write(profile, json.dumps(self._profile(columns, counts[False])).encode())
         outside = (self._features.key, self._features.label)
@@ -179,29 +188,53 @@ class _Preparation:
                     f"keep: latest needs the key {key} among the landed columns ({', '.join(landed.types)})."
                     " Write keep: all, or correct features.key"
                 )
-            newest = f" WHERE landfall_row IN (SELECT max(landfall_row) FROM landed_rows GROUP BY {quote(key)})"
+            # Few keys come again: they alone are looked up, not every row.
+            again = f"SELECT {quote(key)} AS k, max(landfall_row) AS n FROM landed_rows GROUP BY 1 HAVING count(*) > 1"
+            same = f"k IS NOT DISTINCT FROM {quote(key)}"
+            self._con.execute(
+                "CREATE TABLE landfall_replaced AS"
+                f" SELECT landfall_row FROM landed_rows JOIN ({again}) ON {same} WHERE landfall_row < n"
+            )
+            newest = " ANTI JOIN landfall_replaced USING (landfall_row)"
         self._con.execute(f"CREATE VIEW landed AS SELECT * EXCLUDE (landfall_row) FROM landed_rows{newest}")
 
     def _make_features(self) -> dict[str, str]:
-        """Run features.sql into the table ``features``, sorted by key; returns its columns and their types."""
+        """Run features.sql into the table ``features``; returns its columns and their types.
+
+        Two columns more say whether a row is held out, and the digits of its key's hash that choose rows for
+        the profile: other ones than the split takes, or that choice would be one-sided.
+        """
         import duckdb
 
+        # Rows in landing order are of no use any more; files are sorted when they are written.
+        self._con.execute("SET preserve_insertion_order = false")
         try:
-            found = self._con.execute(f"DESCRIBE {self._job.sql}").fetchall()
+            query = self._query()
+            found = self._con.execute(f"DESCRIBE {query}").fetchall()
             names = [str(row[0]) for row in found]
             columns = {name: self._feature_type(name, str(row[1])) for name, row in zip(names, found, strict=True)}
             for column in (self._features.key, self._features.label):
                 if column not in columns:
                     raise Rejected(f"features.sql gives no column {column}, only {', '.join(names)}. Select it")
             picked = ", ".join(f"CAST({quote(n)} AS {SQL_TYPES[kind]}) AS {quote(n)}" for n, kind in columns.items())
-            # Sorted, so that the same rows give the same files and a repeated training the same model.
-            query = f"SELECT {picked} FROM ({self._job.sql.strip().rstrip(';')}\n) ORDER BY {quote(self._features.key)}"
-            self._con.execute(f"CREATE TABLE features AS {query}")
+            digits = f"substr(md5(CAST({quote(self._features.key)} AS VARCHAR)), 9, 8)"
+            self._con.execute(
+                f"CREATE TABLE features AS SELECT *, {self._is_test} AS landfall_test,"
+                f" CAST('0x' || {digits} AS UINTEGER) AS landfall_digits FROM (SELECT {picked} FROM ({query}\n))"
+            )
         except (duckdb.OutOfMemoryException, duckdb.IOException):
             raise
         except duckdb.Error as error:
             raise Rejected(f"features.sql does not run: {error}") from error
         return columns
+
+    def _one_row_a_key(self) -> bool:
+        """Whether the result of features.sql must have at most one row for each key, whatever has landed."""
+        return self._job.pipeline.landing.keep == "latest" and passes_on(self._job.sql, self._features.key)
+
+    def _query(self) -> str:
+        """features.sql, without a DISTINCT that has nothing to do."""
+        return without_distinct(self._job.sql) if self._one_row_a_key() else self._job.sql.strip().rstrip(";")
 
     def _feature_type(self, name: str, sql_type: str) -> str:
         kind = type_of(sql_type)
@@ -219,10 +252,10 @@ class _Preparation:
         measures = [
             "count(*)",
             f"count(*) - count({key})",
-            f"count({key}) - count(DISTINCT {key})",
+            "0" if self._one_row_a_key() else f"count({key}) - count(DISTINCT {key})",
             f"count(*) - count({label})",
-            f"count(DISTINCT {label}) FILTER (NOT {self._is_test})",
-            f"count(*) FILTER ({self._is_test})",
+            f"count(DISTINCT {label}) FILTER (NOT landfall_test)",
+            "count(*) FILTER (landfall_test)",
             *(f"count_if(NOT isfinite({quote(name)}))" for name in numbers),
         ]
         row = self._con.execute(f"SELECT {', '.join(measures)} FROM features").fetchone()
@@ -260,49 +293,31 @@ class _Preparation:
         """A sample of result rows, told by their key."""
         key = quote(self._features.key)
         value = quote(column) if column else key
-        query = f"SELECT CAST({key} AS VARCHAR), CAST({value} AS VARCHAR) FROM features WHERE {condition} LIMIT 5"
+        picked = f"CAST({key} AS VARCHAR), CAST({value} AS VARCHAR)"
+        query = f"SELECT {picked} FROM features WHERE {condition} ORDER BY {key} LIMIT 5"
         return [{"file": "", "row": None, "key": k, "value": v} for k, v in self._con.execute(query).fetchall()]
 
-    def _write_table(self, uri: str) -> int:
-        """Write the Delta table and return the version; the one that this run wrote before is taken again."""
-        import deltalake
-        from deltalake.exceptions import CommitFailedError
-
-        mark = {"landfall.run": self._job.run, "landfall.fingerprint": self._job.fingerprint}
-        for attempt in range(1, COMMIT_ATTEMPTS + 1):
-            if deltalake.DeltaTable.is_deltatable(uri):
-                for commit in deltalake.DeltaTable(uri).history():
-                    if all(commit.get(name) == value for name, value in mark.items()):
-                        return int(commit["version"])
-            try:
-                deltalake.write_deltalake(
-                    uri,
-                    self._con.cursor().sql("SELECT * FROM features").to_arrow_reader(100_000),
-                    mode="overwrite",
-                    schema_mode="overwrite",
-                    commit_properties=deltalake.CommitProperties(custom_metadata=mark),
-                )
-            except CommitFailedError:
-                # Another run of the pipeline has committed in between.
-                if attempt == COMMIT_ATTEMPTS:
-                    raise
-        raise AssertionError("the loop returns or raises")
-
-    def _write_rows(self) -> None:
-        """One parquet file each below train/ and test/, moved into place when it is whole."""
+    def _write_rows(self) -> list[Path]:
+        """One parquet file each below train/ and test/, moved into place when it is whole; returns both."""
         output = Path(self._lake.uri(self._job.output))
         temporary = output / "_temporary"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for side, condition in (("train", f"NOT ({self._is_test})"), ("test", self._is_test)):
+        places = []
+        for side, condition in (("train", "NOT landfall_test"), ("test", "landfall_test")):
             whole = temporary / f"{side}.parquet"
-            query = f"SELECT * FROM features WHERE {condition}"
+            # Sorted, so that the same rows give the same files and a repeated training the same model.
+            query = f"SELECT {_FEATURES} FROM features WHERE {condition} ORDER BY {quote(self._features.key)}"
             self._con.execute(f"COPY ({query}) TO {text(str(whole))} (FORMAT parquet)")
             with whole.open("rb") as file:
                 os.fsync(file.fileno())
             (output / side).mkdir(exist_ok=True)
-            whole.replace(output / side / "part-00000.parquet")
+            places.append(whole.replace(output / side / "part-00000.parquet"))
         temporary.rmdir()
+        return places
+
+    def _schema(self) -> pa.Schema:
+        return self._con.cursor().sql(f"SELECT {_FEATURES} FROM features LIMIT 0").to_arrow_table().schema
 
     def _profile(self, columns: dict[str, str], train_rows: int) -> dict[str, Any]:
         """The reference profile of the training rows, features alone."""
@@ -311,9 +326,7 @@ class _Preparation:
         outside = (self._features.key, self._features.label)
         names = [name for name in columns if name not in outside]
         share = min(1.0, PROFILE_ROWS / train_rows)
-        # Other digits of the hash than the split takes, or the sample would be one-sided.
-        sampled = f"substr(md5(CAST({quote(self._features.key)} AS VARCHAR)), 9, 8) < '{round(share * 16**8):08x}'"
-        where = f"NOT ({self._is_test})" + (f" AND {sampled}" if share < 1 else "")
+        where = f"NOT landfall_test AND landfall_digits < {round(share * 16**8)}"
         as_numbers = {"int": "CAST({} AS DOUBLE)", "double": "{}", "date": "epoch({})", "timestamp": "epoch({})"}
         kinds = {name: "numeric" if columns[name] in as_numbers else "categorical" for name in names}
         picked = ", ".join(
