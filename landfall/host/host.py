@@ -24,6 +24,7 @@ from landfall.host.functions import HTTP, QUEUE, HostedFunction, Invoker
 from landfall.host.home_lock import HomeLock
 from landfall.host.http_functions import HttpFunctions, Receive, Scope, Send
 from landfall.host.lake_watcher import LakeWatcher
+from landfall.host.long_lived import LongLived
 from landfall.host.outbox import Outbox
 from landfall.host.queue_pump import QueuePump
 from landfall.host.routes import Routes
@@ -123,7 +124,7 @@ class LaptopHost:
 
     def _main(self, listener: socket.socket) -> None:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with LongLived(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(listener))
         except BaseException as error:
             if self._ready.is_set():
