@@ -39,6 +39,8 @@ PACE = 240.0
 VISITED = 750
 FIRST = 1500
 """Customers of the first landing: few, so that the model of the second is better beyond doubt."""
+LATE = 600
+"""Customers whose labels land last, when they have been scored."""
 MARK = "demo"
 """A home with this file in it was made by a demo, so the next demo may start it afresh."""
 SAMPLE = settings.ROOT / "samples" / "telco_churn.csv"
@@ -72,10 +74,11 @@ def demo() -> None:
             f"[bold]Landfall[/] runs its loop here, {PACE:g} times faster than in life "
             f"(a bake time of 10 minutes is {600 / PACE:g} seconds).\n"
         )
+        late = [row for row in stage.rows[FIRST:] if _of_one_kind(row)][:LATE]
         _first_landing(stage, stage.rows[:FIRST])
-        _second_landing(stage, stage.rows[FIRST:])
+        _second_landing(stage, [row for row in stage.rows[FIRST:] if row not in late])
         _scoring(stage)
-        _drifting(stage)
+        _drifting(stage, late)
         _noise(stage)
         _closing(stage)
 
@@ -89,7 +92,7 @@ def _first_landing(stage: Stage, rows: list[dict[str, str]]) -> None:
 
 
 def _second_landing(stage: Stage, rows: list[dict[str, str]]) -> None:
-    _chapter("2", f"the other {len(rows):,} land: a challenger, the gate, traffic in steps")
+    _chapter("2", f"{len(rows):,} more land: a challenger, the gate, traffic in steps")
     with _visitors(stage):
         run = _follow(stage, _land(stage, "customers-3.csv", rows))
     model = history.run(stage.loop, PIPELINE, run.id)["model"] or {}
@@ -117,31 +120,37 @@ def _scoring(stage: Stage) -> None:
     stage.tell("a request with a wrong value", str(wrong.status_code), wrong.json()["error"]["message"])
 
 
-def _drifting(stage: Stage) -> None:
-    segment = [
-        row for row in stage.rows
-        if row["internet_service"] == "Fiber optic" and row["contract"] == "Month-to-month" and int(row["tenure"]) <= 24
-    ]  # fmt: skip
+def _of_one_kind(row: dict[str, str]) -> bool:
+    on_fiber = row["internet_service"] == "Fiber optic" and row["contract"] == "Month-to-month"
+    return on_fiber and int(row["tenure"]) <= 24
+
+
+def _drifting(stage: Stage, late: list[dict[str, str]]) -> None:
+    segment = [row for row in stage.rows if _of_one_kind(row)]
     _chapter("4", f"only one kind of customer asks now: {len(segment):,} on fiber, by the month, two years at most")
     for start in range(0, len(segment), 100):
         _score(stage, {"dataframe_records": [_raw(row) for row in segment[start : start + 100]]}).raise_for_status()
     stage.loop.predictions.flush()
-    claim = None
     every = stage.loop.catalog.get(PIPELINE).pipeline.drift.every
     for window in range(2):
         # Looking at one window twice would be one sign of drift: the second is the window of the next timer.
-        signal = DriftCheckDue(pipeline=PIPELINE, slot=datetime.now(UTC) + window * every)
-        stage.loop.ports.queue.send(signal)
-        claim = settled(stage.loop, signal)
-        console.print(f"  {escape(claim.reason) if claim else 'no check was made'}")
+        _check(stage, datetime.now(UTC) + window * every)
     check = max(stage.loop.ports.ledger.list(DriftCheck, PIPELINE), key=lambda found: found.at)
     stage.tell("traffic of one kind of customer", check.status, check.reason)
-    run = _drift_run(stage)
-    if run is None:
-        stage.tell("retraining", "none", claim.reason if claim else "")
-        return
-    run = follow(stage.loop, run)
-    stage.tell("retraining for drift", f"run {run.id} {run.status}", run.reason)
+    console.print(f"\n  what became of {len(late):,} of them lands later: rows that the champion has not seen")
+    run = _follow(stage, _land(stage, "customers-4.csv", late))
+    stage.tell("their labels landed", f"run {run.id} {run.status}", run.reason)
+    _check(stage, datetime.now(UTC) + 2 * every)
+    realised = runs.state_of(stage.loop, PIPELINE).realised
+    if realised:
+        stage.tell("predictions met their labels", "hurt" if realised.hurt else "not hurt", realised.sentence())
+
+
+def _check(stage: Stage, slot: datetime) -> None:
+    signal = DriftCheckDue(pipeline=PIPELINE, slot=slot)
+    stage.loop.ports.queue.send(signal)
+    claim = settled(stage.loop, signal)
+    console.print(f"  {escape(claim.reason) if claim else 'no check was made'}")
 
 
 def _noise(stage: Stage) -> None:
@@ -287,17 +296,6 @@ def _typed(value: str, declared: str) -> Any:
         return None
     kind = declared.rstrip("?")
     return int(value) if kind == "int" else float(value) if kind == "double" else value
-
-
-def _drift_run(stage: Stage, seconds: float = 20) -> Run | None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        last = runs.state_of(stage.loop, PIPELINE).last_run
-        run = stage.loop.ports.ledger.read(Run, PIPELINE, last)
-        if run and run.cause == "drift":
-            return run
-        time.sleep(0.1)
-    return None
 
 
 def _event(stage: Stage, info: FileInfo) -> dict[str, Any]:

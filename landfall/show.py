@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.domain.compiled import Compiled
+from shared.domain.realised import span
 from shared.domain.records import from_record
 
 WIDTH = 110
@@ -22,7 +23,7 @@ problems = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty
 COLOURS = {
     "succeeded": "green", "done": "green", "kept": "cyan", "running": "yellow", "waiting": "yellow", "failed": "red",
     "rejected": "red", "rolled_back": "magenta", "superseded": "dim", "nothing": "dim", "alarm": "magenta",
-    "none": "green", "drift": "red",
+    "none": "green", "drift": "red", "hurt": "red",
 }  # fmt: skip
 
 
@@ -43,7 +44,8 @@ def when(at: str | datetime | None) -> str:
 
 def status_table(status: dict[str, Any]) -> Table:
     """One row a pipeline."""
-    table = Table("pipeline", "champion", "traffic", "last run", "drift", box=None, header_style="bold", pad_edge=False)
+    columns = ("pipeline", "champion", "traffic", "last run", "drift", "performance")
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in status["pipelines"]:
         champion = row["champion"]
         run = row["last_run"]
@@ -63,8 +65,25 @@ def status_table(status: dict[str, Any]) -> Table:
             if run
             else "[dim]-[/]",
             coloured(row["drift"]["status"]),
+            _performance(row["performance"]),
         )
     return table
+
+
+def _performance(found: dict[str, Any]) -> str:
+    """What it is held to be, and what it was where labels have landed."""
+    estimated, realised = found["estimated"], found["realised"]
+    said = []
+    if estimated:
+        said.append(f"{estimated['metric']} estimated {_hurt(estimated)}")
+    if realised:
+        late = span(timedelta(seconds=realised["late"]))
+        said.append(f"{realised['metric']} realised {_hurt(realised)} ({realised['rows']:,} labels, {late} late)")
+    return ", ".join(said) or "[dim]-[/]"
+
+
+def _hurt(found: dict[str, Any]) -> str:
+    return f"[{'red' if found['hurt'] else 'green'}]{found['value']:.3f}[/]"
 
 
 def runs_table(rows: list[dict[str, Any]]) -> Table:

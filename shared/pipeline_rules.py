@@ -51,6 +51,8 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "drift.window": _positive,
     "drift.min_rows": _at_least_1,
     "drift.psi": _above_0,
+    "drift.tolerance": _at_least_0,
+    "drift.labels": _positive,
 }
 """Bounds of single fields: the sentence and the test."""
 

@@ -144,6 +144,16 @@ def _submit(loop: Loop, folder: PipelineFolder, run: Run) -> bool:
     return True
 
 
+def nothing_new(loop: Loop, folder: PipelineFolder, features: str) -> bool:
+    """True when preparing all that has landed would give again what is in ``features``, a run's folder in the lake."""
+    if not features:
+        return False
+    batches = list(loop.ports.ledger.list(Batch, folder.pipeline.name))
+    files = _files(b for b in batches if b.status in UNPREPARED)
+    earlier = _files(b for b in batches if b.status == "accepted")
+    return read_manifest(loop, features).fingerprint == _fingerprint(folder, files, earlier)
+
+
 def fail(loop: Loop, run: Run, reason: str) -> None:
     """The run ends; its batches are prepared again with the next one."""
     settle_batches(loop, run, "failed", reason)

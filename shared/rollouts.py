@@ -288,6 +288,8 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     compiled = version.evaluation.compiled if version.evaluation else None
     serving = compiled.sentence() if compiled else ""
     changes: dict[str, object] = {"champion": state.challenger, "metrics": metrics, "serving": serving}
+    # What was found of the former champion says nothing of this one.
+    changes |= {"estimated": None, "realised": None}
     if state.champion:
         changes["previous"] = state.champion
         former = evaluation.read_version(loop, state.pipeline, state.champion)

@@ -31,6 +31,7 @@ MAX_FAULTS = 100
 FORMS = ("data", "dataframe_records", "dataframe_split", "inputs")
 KEYS = "keys"
 
+"""Beside the rows: the key of each, where they have no column of it."""
 
 class TooManyRows(InvalidRequest):
     """More rows than one request may have; a batch scoring job takes any number."""

@@ -168,6 +168,36 @@ def compare(
     return replace(evaluation, problems=tuple(problems))
 
 
+def resample(
+    y: np.ndarray, model: Predictions, gate: Gate, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, np.ndarray] | None:
+    """``gate.metric`` of one model on rows with the true labels ``y`` (n,), and on bootstrap samples of them (m,).
+
+    None where :func:`compare` would say why it cannot be measured. Draws on which it is undefined are left out.
+    """
+    import numpy as np
+
+    from shared.domain import metrics
+    from shared.domain.resampling import affordable, resampled_differences
+
+    name = "challenger"
+    rows, problems = (_as_numbers if gate.metric in metrics.REGRESSION else _as_classes)(
+        np.asarray(y), {name: model}, gate
+    )
+    if problems or (gate.metric in metrics.PROBABILITIES and not rows.probabilities):
+        return None
+    size = len(rows.y)
+    drawn = resampled_differences(
+        rows.scorer(gate.metric, name),
+        lambda weights: np.zeros(len(weights)),
+        np.ones(size, dtype=np.int64),
+        resamples=affordable(resamples, size),
+        seed=seed,
+    )
+    value, defined = rows.value(gate.metric, name), drawn[np.isfinite(drawn)]
+    return (value, defined) if np.isfinite(value) and len(defined) > len(drawn) / 2 else None
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Labelled rows ready to be measured: class codes below ``classes`` (0 for regression), or floats.

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.landing import LandedFile
 from shared.domain.performance import Estimate
+from shared.domain.realised import Realised
 from shared.domain.spending import Spending
 
 
@@ -315,9 +316,11 @@ class RolloutState(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheck(Entry):
-    """The outcome of one drift window. ``status``: none, drift, too_few_rows or no_reference.
+    """The outcome of one drift window. ``status``: none, drift, hurt (performance, without drift), too_few_rows or
+    no_reference.
 
-    ``performance`` is estimated without labels; None where that cannot be done.
+    ``performance`` is estimated without labels, ``realised`` measured with those that have landed; None where that
+    cannot be done. ``retrain``: this check calls for retraining.
     """
 
     KIND: ClassVar[str] = "drift"
@@ -329,6 +332,8 @@ class DriftCheck(Entry):
     version: str
     columns: dict[str, dict[str, float]] = field(default_factory=dict)
     performance: Estimate | None = None
+    realised: Realised | None = None
+    retrain: bool = False
     drifted: tuple[str, ...] = ()
     reason: str = ""
 
@@ -391,6 +396,8 @@ class PipelineState(Entry):
     count what was begun. ``frozen_at``, ``asked_at`` (to pin, unpin or roll back) and ``approved_at`` are when the
     newest request of its kind was accepted. ``rollback`` is the last request to roll back and what it is about: when
     it comes again, it is about the same. ``serving`` says in which form the champion answers, and why.
+    ``recent_drift`` tells of the last checks which called for retraining; ``estimated`` and ``realised`` are the
+    performance that the last one found.
     """
 
     KIND: ClassVar[str] = "state"
@@ -425,6 +432,8 @@ class PipelineState(Entry):
     drift_at: datetime | None = None
     drift_counted_at: datetime | None = None
     recent_drift: tuple[bool, ...] = ()
+    estimated: Estimate | None = None
+    realised: Realised | None = None
     last_drift_retraining_at: datetime | None = None
     retrainings: tuple[datetime, ...] = ()
     spendings: tuple[Spending, ...] = ()

@@ -30,8 +30,8 @@ MIN_ROWS = 200
 """Held-out rows below which nothing is calibrated."""
 DRAWS = 1000
 CONFIDENCE = 0.99
-MATTERS = 0.01
-"""A loss below this is none, however certain."""
+TOLERANCE = 0.01
+"""The loss that is tolerated unless the pipeline says another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +54,22 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A metric as estimated, and on the held-out rows; ``low`` to ``high`` is the difference's interval."""
+    """A metric as estimated, and on the held-out rows; ``low`` to ``high`` is the difference's interval.
+
+    A loss of less than ``tolerance`` is none, however certain.
+    """
 
     metric: str
     value: float
     held_out: float
     low: float
     high: float
+    tolerance: float = TOLERANCE
 
     @property
     def hurt(self) -> bool:
         """True when the metric fell for certain, and by enough to matter."""
-        return self.high < 0 and self.held_out - self.value >= MATTERS
+        return self.high < 0 and self.held_out - self.value >= self.tolerance
 
     def sentence(self) -> str:
         """The estimate in words."""
@@ -104,7 +108,9 @@ def calibrate(positive: np.ndarray, predicted: np.ndarray, probability: np.ndarr
     )
 
 
-def estimate(calibration: Calibration, counted: ColumnCounts, metric: str) -> Estimate | None:
+def estimate(
+    calibration: Calibration, counted: ColumnCounts, metric: str, tolerance: float = TOLERANCE
+) -> Estimate | None:
     """The metric on rows that were ``counted`` in the bins of ``calibration``; None where it is undefined.
 
     ``metric`` is one of :data:`METRICS`; roc_auc is that of the binned probability. Precision, recall and f1
@@ -134,7 +140,9 @@ def estimate(calibration: Calibration, counted: ColumnCounts, metric: str) -> Es
     if np.isnan([value, held_out]).any() or np.isnan(differences).any():
         return None
     low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(metric=metric, value=value, held_out=held_out, low=float(low), high=float(high))
+    return Estimate(
+        metric=metric, value=value, held_out=held_out, low=float(low), high=float(high), tolerance=tolerance
+    )
 
 
 def _metric(metric: str, rows: np.ndarray, shares: np.ndarray, cut: int) -> np.ndarray:

@@ -158,7 +158,12 @@ class Drift:
     Every ``every`` the last ``window`` of the log is compared; a column drifts from ``psi`` on, if a
     chi-square test, corrected for the number of columns, makes certain that it is no chance; nothing is
     said below ``min_rows``. Retraining follows when ``sustained`` ("k of n") checks found
-    drift, not again within ``cooldown``.
+    retraining to be called for, not again within ``cooldown``.
+
+    With ``retrain`` performance it is called for when the gate's metric is worse than on the held-out rows, for certain
+    and by at least ``tolerance``: as estimated from the probabilities, or as it was on predictions of the last
+    ``labels`` whose labels have landed. Drift alone calls for it with ``retrain`` drift, and where performance cannot
+    be judged. Of rmse, mae and log_loss the tolerance is a share of the held-out value.
     """
 
     every: timedelta = timedelta(hours=1)
@@ -167,6 +172,9 @@ class Drift:
     psi: float = 0.2
     sustained: str = "2 of 3"
     cooldown: timedelta = timedelta(hours=6)
+    retrain: Literal["performance", "drift"] = "performance"
+    tolerance: float = 0.01
+    labels: timedelta = timedelta(days=30)
 
     def __post_init__(self) -> None:
         k, n = self.k_of_n
@@ -254,5 +262,11 @@ def paced(pipeline: Pipeline, pace: float) -> Pipeline:
         pipeline,
         landing=replace(landing, complete=complete),
         rollout=replace(rollout, bake=rollout.bake / pace, keep_previous=rollout.keep_previous / pace),
-        drift=replace(drift, every=drift.every / pace, window=drift.window / pace, cooldown=drift.cooldown / pace),
+        drift=replace(
+            drift,
+            every=drift.every / pace,
+            window=drift.window / pace,
+            cooldown=drift.cooldown / pace,
+            labels=drift.labels / pace,
+        ),
     )

@@ -61,8 +61,19 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return typing.get_origin(hint), typing.get_args(hint)
 
 
+@cache
+def _as_it_is(hint: Any) -> bool:
+    """True for what JSON itself gives back: rows of a logged request are many values."""
+    if hint is Any or hint in _PLAIN:
+        return True
+    origin, arguments = _parts(hint)
+    if origin in (types.UnionType, typing.Union):
+        return all(a is types.NoneType or _as_it_is(a) for a in arguments)
+    return origin in (list, dict) and _as_it_is(arguments[-1])
+
+
 def _restore(hint: Any, value: Any) -> Any:
-    if value is None or hint in _PLAIN:
+    if value is None or _as_it_is(hint):
         return value
     origin, arguments = _parts(hint)
     if origin in (types.UnionType, typing.Union):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from shared import landed_labels
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
@@ -19,7 +20,7 @@ from shared.features_sql import analyse
 from shared.jobs.delta_tables import TableWriter, writer
 from shared.jobs.spark_columns import shown
 from shared.jobs.spark_lake import SparkLake
-from shared.jobs.spark_landing import PLACE, SparkLanding
+from shared.jobs.spark_landing import BATCH, PLACE, SparkLanding
 from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.spark.expressions import quoted
@@ -146,6 +147,7 @@ class _Preparation:
         for side, condition in (("train", f"NOT ({self._is_test})"), ("test", self._is_test)):
             rows = features.where(condition).write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
             rows.mode("overwrite").parquet(self._lake.uri(f"{job.output}/{side}"))
+        self._write_labels(files.rows, landed, features)
         profile = f"{job.output}/profile.json"
         self._lake.write(profile, json.dumps(self._profile(columns, features, counts[False])).encode())
         outside = (self._features.key, self._features.label)
@@ -258,6 +260,18 @@ class _Preparation:
         picked = frame.where(condition).orderBy(quoted(key)).limit(5)
         found = picked.selectExpr(f"CAST({quoted(key)} AS STRING) AS k", f"{shown(quoted(name), columns[name])} AS v")
         return [{"file": "", "row": None, "key": row["k"], "value": row["v"]} for row in found.collect()]
+
+    def _write_labels(self, rows: DataFrame, landed: Landed, features: DataFrame) -> None:
+        """What the batch says became of its keys; nothing where the key is made by features.sql."""
+        key, label, job = quoted(self._features.key), quoted(self._features.label), self._job
+        if not landed.batch_rows or self._features.key not in landed.types:
+            return
+        kept = landed_labels.sql_condition(key, landed.batch_rows)
+        batch = rows.where(f"{BATCH} AND {kept}").selectExpr(f"CAST({key} AS STRING) AS landfall_key").distinct()
+        said = features.where(kept).selectExpr(f"CAST({key} AS STRING) AS landfall_key", f"{key} AS k", f"{label} AS v")
+        found = said.join(batch, ["landfall_key"], "left_semi").collect()
+        labels = landed_labels.dumps((row["k"], row["v"]) for row in found)
+        self._lake.write(landed_labels.path(job.pipeline.name, job.run, job.files), labels)
 
     def _profile(self, columns: dict[str, str], features: DataFrame, train_rows: int) -> dict[str, Any]:
         """The reference profile of the training rows, features alone."""

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from shared import landed_labels
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.feature_engine import SynapseFeatureEngine
 from shared.adapters.local.clock import SystemClock
@@ -273,6 +274,29 @@ def test_the_newest_row_of_a_key_counts(features: Harness) -> None:
     visits = {row["id"]: row["visits"] for row in features.rows(manifest.train) + features.rows(manifest.test)}
     assert len(visits) == 50
     assert (visits["k6"], visits["k7"], visits["k8"]) == (93, 92, 1)
+
+
+def test_of_the_labels_of_a_large_batch_those_are_kept_that_the_log_keeps(
+    laptop: LocalFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landed_labels, "MOST", 40)
+    first = laptop.land("landing/shop/a.csv", as_csv(table(50)))
+    second = laptop.land("landing/shop/b.csv", as_csv(table(100)))
+    laptop.prepare(job([second], earlier=[first], run="shop-b2"))
+    (found,) = laptop.lake.list("predictions/shop/labels/")
+    kept = landed_labels.loads(laptop.lake.read(found.path)).keys()
+    assert 20 < len(kept) < 60
+    assert kept == {f"k{i}" for i in range(100) if int(landed_labels.rank(f"k{i}")[:8], 16) < landed_labels.limit(100)}
+
+
+def test_the_labels_of_the_batch_s_own_keys_are_left_for_what_was_predicted_of_them(features: Harness) -> None:
+    first = features.land("landing/shop/a.csv", as_csv(table(50)))
+    second = features.land("landing/shop/b.csv", as_csv(table(10, start=45, label={1: "no", 2: "maybe"})))
+    features.prepare(job([second], earlier=[first], run="shop-b2"))
+    (found,) = features.lake.list("predictions/shop/labels/")
+    assert abs((landed_labels.landed_at(found.path) - second.at).total_seconds()) < 0.001
+    expected = {f"k{i}": "yes" if i % 3 else "no" for i in range(45, 55)} | {"k45": "no", "k46": "maybe"}
+    assert landed_labels.loads(features.lake.read(found.path)) == expected
 
 
 @without_pool

@@ -79,7 +79,9 @@ def test_a_retraining_for_drift_a_year_ahead_is_no_reason_to_wait(
 ) -> None:
     world.to_champion()
     slot = world.clock.at
-    found = DriftCheck(pipeline="churn", id="now", at=slot, status="drift", rows=100, version="1", reason="it drifts")
+    found = DriftCheck(pipeline="churn", id="now", at=slot, status="drift", rows=100, version="1", retrain=True)
+    # The same rows by another query make another model.
+    (world.folder / "pipelines" / "churn" / "features.sql").write_text("select customer_id, churn from landed")
     monkeypatch.setattr(drift_check_due, "_check", lambda *_: found)
     change_state(world.loop, "churn", last_drift_retraining_at=slot + YEAR)
     world.queue.send(DriftCheckDue(pipeline="churn", slot=slot))

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared import landed_labels
 from shared.domain.drift import profile_of
+from shared.domain.landing import LandedFile
 from shared.domain.ledger import DriftCheck, Version
 from shared.domain.performance import calibrate
 from shared.domain.records import to_record
 from shared.domain.signals import DriftCheckDue
-from tests.reactions.world import World
+from tests.reactions.world import PIPELINE, World
 
 ROWS = 1000
 
@@ -72,7 +74,32 @@ def check(world: World) -> DriftCheck:
     return found
 
 
+def edit_features(world: World) -> None:
+    """The same rows by another query make another model."""
+    (world.folder / "pipelines" / "churn" / "features.sql").write_text("select customer_id, churn from landed")
+
+
+def labels(world: World, share_right: float, rows: int = ROWS, late: timedelta = timedelta(days=1)) -> None:
+    """Rows that look as in training are asked, and a day later ``share_right`` of the answers turn out right."""
+    random = np.random.default_rng(1)
+    chance = probability(random.integers(0, 60, rows))
+    said = answers(chance)
+    other = np.where(said == "Yes", "No", "Yes")
+    truth = np.where(random.random(rows) < share_right, said, other)
+    keys = [f"c{n}" for n in range(rows)]
+    world.loop.predictions.record(
+        "churn", request_id="r", deployment="v1", version="1", at=world.clock.now(), milliseconds=1.0,
+        columns=["tenure"], rows=[[1]] * rows, predictions=said.tolist(), probability=chance.tolist(), keys=keys,
+    )  # fmt: skip
+    world.loop.predictions.flush()
+    world.clock.at += late
+    file = LandedFile(path="landing/churn/late.csv", etag="1", size=1, at=world.clock.at)
+    path = landed_labels.path("churn", "churn-b000009", [file])
+    world.lake.write(path, landed_labels.dumps(zip(keys, truth.tolist(), strict=True)))
+
+
 def test_drift_to_rows_that_the_model_knows_less_of_hurts_and_the_retraining_says_so(world: World) -> None:
+    edit_features(world)
     ask(world, np.random.default_rng(1).integers(26, 36, ROWS))
     found = check(world)
     assert found.status == "drift" and "tenure" in found.drifted
@@ -87,6 +114,55 @@ def test_drift_to_rows_that_are_easy_is_said_not_to_hurt(world: World) -> None:
     ask(world, np.random.default_rng(1).integers(48, 60, ROWS))
     found = check(world)
     assert found.status == "drift" and "performance is not hurt" in found.reason
+    assert found.reason.endswith("the drift does no harm, retraining would not help")
+    assert not found.retrain and [run.cause for run in world.runs] == ["landing"]
+
+
+def test_drift_that_does_no_harm_leads_to_retraining_where_the_pipeline_says_so(world: World) -> None:
+    edit_features(world)
+    (world.folder / "pipelines" / "churn" / "pipeline.yaml").write_text(
+        PIPELINE.replace("min_rows: 10", "min_rows: 10, retrain: drift")
+    )
+    ask(world, np.random.default_rng(1).integers(48, 60, ROWS))
+    assert check(world).retrain
+    world.drain(timedelta(minutes=1))
+    assert [run.cause for run in world.runs] == ["landing", "drift"]
+
+
+def test_harm_without_anything_new_to_learn_from_is_said_and_nothing_is_trained(world: World) -> None:
+    ask(world, np.random.default_rng(1).integers(26, 36, ROWS))
+    assert check(world).retrain
+    assert "no new labelled data has landed since version 1 was trained" in world.reasons("nothing")
+    assert [run.cause for run in world.runs] == ["landing"]
+    published = [json.loads(line) for line in (world.folder / "home" / "events.jsonl").read_text().splitlines()]
+    assert [e["data"]["retraining"] for e in published if "DriftDetected" in str(e)] == [False]
+
+
+def test_labels_that_land_late_show_harm_that_no_feature_and_no_probability_shows(world: World) -> None:
+    edit_features(world)
+    labels(world, share_right=0.6)
+    found = check(world)
+    assert found.realised is not None and found.realised.hurt and found.realised.rows == ROWS
+    assert found.realised.late == timedelta(days=1) and abs(found.realised.value - 0.6) < 0.05
+    assert found.status == "hurt" and "whose labels landed 1 d later" in found.reason
+    world.drain(timedelta(minutes=1))
+    assert [run.cause for run in world.runs] == ["landing", "drift"]
+    assert world.state.realised == found.realised
+
+
+def test_labels_that_show_the_model_to_be_as_good_as_it_was_call_for_nothing(world: World) -> None:
+    version = world.versions["1"]
+    assert version.evaluation is not None
+    labels(world, share_right=version.evaluation.challenger["accuracy"])
+    found = check(world)
+    assert found.realised is not None and not found.realised.hurt and not found.retrain
+
+
+def test_few_labels_are_counted_and_judge_nothing(world: World) -> None:
+    labels(world, share_right=0.1, rows=9)
+    found = check(world)
+    assert found.realised is None and not found.retrain
+    assert "9 predictions of the last 720 h whose labels have landed are too few to judge" in found.reason
 
 
 def test_without_a_change_retraining_is_said_not_to_help(world: World) -> None:

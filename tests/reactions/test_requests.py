@@ -279,9 +279,12 @@ def test_looking_at_one_drift_window_twice_is_no_sustained_drift(
 
     def drifted(signal: DriftCheckDue, *_: object) -> DriftCheck:
         return DriftCheck(
-            pipeline="churn", id=signal.slot.isoformat(), at=signal.slot, status="drift", rows=100, version="1"
-        )
+            pipeline="churn", id=signal.slot.isoformat(), at=signal.slot, status="drift", rows=100, version="1",
+            retrain=True,
+        )  # fmt: skip
 
+    # The same rows by another query make another model.
+    (world.folder / "pipelines" / "churn" / "features.sql").write_text("select customer_id, churn from landed")
     monkeypatch.setattr(drift_check_due, "_check", drifted)
     for request in "ab":
         world.queue.send(DriftCheckDue(pipeline="churn", slot=world.clock.now(), request=request))

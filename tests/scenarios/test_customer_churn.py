@@ -29,6 +29,16 @@ def customers() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
+def late(customers: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Customers of one segment whose labels land when they have been scored."""
+    return [customer for customer in customers[1500:] if in_segment(customer)][:600]
+
+
+def in_segment(customer: dict[str, str]) -> bool:
+    return customer["internet_service"] == "Fiber optic" and customer["contract"] == "Month-to-month"
+
+
+@pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivingLoop]:
     loop = LivingLoop(tmp_path_factory.mktemp("churn"))
     loop.ship(NAME)
@@ -60,7 +70,9 @@ def test_the_first_customers_become_version_1_which_takes_all_traffic(
     assert living.version(NAME, "1").verdict is not None
 
 
-def test_a_better_challenger_takes_traffic_in_steps(living: LivingLoop, customers: list[dict[str, str]]) -> None:
+def test_a_better_challenger_takes_traffic_in_steps(
+    living: LivingLoop, customers: list[dict[str, str]], late: list[dict[str, str]]
+) -> None:
     stop, seen, answered = threading.Event(), [], set()
 
     def ask() -> None:
@@ -77,7 +89,8 @@ def test_a_better_challenger_takes_traffic_in_steps(living: LivingLoop, customer
 
     visitor = threading.Thread(target=ask)
     visitor.start()
-    run = living.pass_of(NAME, living.land(f"landing/{NAME}/rest.csv", as_csv(customers[1500:])))
+    rest = [customer for customer in customers[1500:] if customer not in late]
+    run = living.pass_of(NAME, living.land(f"landing/{NAME}/rest.csv", as_csv(rest)))
     stop.set()
     visitor.join()
     assert (run.status, run.version) == ("succeeded", "2"), run.reason
@@ -181,10 +194,10 @@ def test_requests_and_answers_are_in_the_prediction_log(living: LivingLoop, cust
     assert "tenure" in line
 
 
-def test_drift_is_found_in_traffic_of_one_segment_and_leads_to_a_retraining_that_ties(
+def test_drift_that_hurts_is_found_in_traffic_of_one_segment_but_there_is_nothing_new_to_learn(
     living: LivingLoop, customers: list[dict[str, str]]
 ) -> None:
-    segment = [c for c in customers if c["internet_service"] == "Fiber optic" and c["contract"] == "Month-to-month"]
+    segment = [customer for customer in customers if in_segment(customer)]
     for start in range(0, 2000, 500):
         records = [raw(living, row) for row in segment[start : start + 500]]
         assert living.call("POST", SCORE, {"dataframe_records": records}).status_code == 200
@@ -193,28 +206,26 @@ def test_drift_is_found_in_traffic_of_one_segment_and_leads_to_a_retraining_that
     now, every = datetime.now(UTC), living.loop.catalog.get(NAME).pipeline.drift.every
     for window in range(2):
         said = living.ask(DriftCheckDue(pipeline=NAME, slot=now + window * every)).reason
-        assert "of the last 3" in said or "retraining is asked for" in said or "cooldown" in said
+        assert "performance is hurt" in said
+    assert said.endswith("since version 2 was trained, so that retraining would give the same model")
     checks = list(living.loop.ports.ledger.list(DriftCheck, NAME))
     assert "internet_service" in checks[-1].drifted
 
-    def drift_run() -> Run | None:
-        return next((r for r in living.loop.ports.ledger.list(Run, NAME) if r.cause == "drift"), None)
 
-    run = living.ended(eventually(drift_run))
-    assert run is not None
-    assert run.status == "kept"
-    assert living.state(NAME).champion == "2"
-    manifests = {
-        json.loads(living.loop.ports.lake.read(f"{r.features}/manifest.json"))["train"]
-        for r in living.loop.ports.ledger.list(Run, NAME)
-        if r.features_version == run.features_version
-    }
-    assert len(manifests) == 1, "the same data are not prepared again"
+def test_labels_that_land_later_start_a_run_that_ties_and_tell_how_good_the_predictions_were(
+    living: LivingLoop, late: list[dict[str, str]]
+) -> None:
+    run = living.pass_of(NAME, living.land(f"landing/{NAME}/late.csv", as_csv(late)))
+    assert (run.status, living.state(NAME).champion) == ("kept", "2"), run.reason
+    said = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC))).reason
+    assert f"on {len(late):,} predictions whose labels landed" in said
+    (row,) = (r for r in living.call("GET", "/api/status").json()["pipelines"] if r["name"] == NAME)
+    assert row["performance"]["realised"]["metric"] == "roc_auc"
+    assert row["performance"]["realised"]["rows"] == len(late)
+    assert 0 < row["performance"]["realised"]["late"] < 600
 
 
-def test_the_cooldown_and_the_budget_hold_further_retrainings_back_with_a_reason(living: LivingLoop) -> None:
-    third = living.ask(DriftCheckDue(pipeline=NAME, slot=datetime.now(UTC)))
-    assert "cooldown" in third.reason or "retraining is asked for" in third.reason
+def test_the_budget_holds_further_retrainings_back_with_a_reason_and_prepares_nothing_again(living: LivingLoop) -> None:
     before = len([r for r in living.loop.ports.ledger.list(Run, NAME) if r.cause == "schedule"])
     slots = [f"storm{n}" for n in range(8)]
     for slot in slots:
@@ -227,8 +238,13 @@ def test_the_cooldown_and_the_budget_hold_further_retrainings_back_with_a_reason
     eventually(refused)
     after = [r for r in living.loop.ports.ledger.list(Run, NAME) if r.cause == "schedule"]
     assert len(after) - before <= 1
-    for run in after:
-        living.ended(run)
+    ended = [living.ended(run) for run in after]
+    manifests = {
+        json.loads(living.loop.ports.lake.read(f"{run.features}/manifest.json"))["train"]
+        for run in living.loop.ports.ledger.list(Run, NAME)
+        if run.features_version == ended[-1].features_version
+    }
+    assert len(manifests) == 1, "the same data are not prepared again"
 
 
 def test_a_rollback_over_http_brings_the_previous_version_back(living: LivingLoop) -> None:
@@ -266,7 +282,8 @@ def test_status_has_the_shape_that_programs_rely_on(living: LivingLoop) -> None:
     assert row["champion"]["metrics"]["roc_auc"] > 0.8
     assert row["traffic"] == {"v2": 100}
     assert set(row["last_run"]) >= {"id", "cause", "stage", "status"}
-    assert row["drift"]["status"] == "drift"
+    # The segment's traffic may lie behind the last window, on a busy machine.
+    assert row["drift"]["status"] in ("drift", "hurt")
 
 
 def test_a_table_is_scored_by_the_command_line(living: LivingLoop, tmp_path: Any) -> None:

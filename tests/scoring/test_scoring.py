@@ -214,6 +214,34 @@ def test_features_and_landed_rows_of_the_same_customers_are_answered_alike(loop:
     assert len(set(given_raw["predictions"])) == 2
 
 
+KEYED = {
+    "model's columns": {"dataframe_records": [{**RECORD, "customer_id": "c1"}, {**RECORD, "customer_id": "c2"}]},
+    "landed columns": {"inputs": [{**RAW, "customer_id": "c1"}, {**RAW, "customer_id": "c2"}]},
+    "columns": {"inputs": {**{n: [v, v] for n, v in RECORD.items()}, "customer_id": ["c1", "c2"]}},
+    "split": {"dataframe_split": {"columns": [*COLUMNS, "customer_id"], "data": [[*ROW, "c1"], [*ROW, "c2"]]}},
+    "beside lists": {"data": [ROW, ROW], "keys": ["c1", "c2"]},
+    "beside names": {"dataframe_records": [RECORD, RECORD], "keys": ["c1", "c2"]},
+    "none": {"data": [ROW, ROW]},
+}
+
+
+@pytest.mark.parametrize("form", KEYED)
+def test_the_key_of_each_row_is_logged_wherever_a_request_names_it(loop: Loop, form: str) -> None:
+    answer = score(loop, "customer-churn", KEYED[form], request_id=f"keyed {form}")
+    assert answer["predictions"] == ["Yes", "Yes"]
+    loop.predictions.flush()
+    now = loop.ports.clock.now()
+    logged = loop.predictions.window("customer-churn", now - timedelta(hours=1), now + timedelta(seconds=1))
+    (request,) = (request for request in logged if request.request_id == f"keyed {form}")
+    assert request.keys == (None if form == "none" else ["c1", "c2"])
+    assert request.columns == list(COLUMNS)
+
+
+@pytest.mark.parametrize("keys", [["c1"], "c1", {"c1": 1}])
+def test_keys_that_are_not_one_a_row_are_refused(loop: Loop, keys: Any) -> None:
+    assert faults(loop, {"data": [ROW, ROW], "keys": keys}) == ({"field": "keys", "problem": "not a key for each row"},)
+
+
 def test_request_and_answer_are_logged(loop: Loop) -> None:
     loop.ports.clock.advance(timedelta(hours=3))  # type: ignore[attr-defined]
     at = loop.ports.clock.now()

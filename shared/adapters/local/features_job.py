@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared import landed_labels
 from shared.adapters.local import delta_versions
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
@@ -163,6 +164,7 @@ class _Preparation:
         folder = f"features/{job.pipeline.name}/table"
         mark = {"landfall.run": job.run, "landfall.fingerprint": job.fingerprint}
         version = delta_versions.commit(Path(self._lake.uri(folder)), self._write_rows(), self._schema(), mark)
+        self._write_labels(landed)
         profile = f"{job.output}/profile.json"
         self._lake.write(profile, json.dumps(self._profile(columns, counts[False])).encode())
         outside = (self._features.key, self._features.label)
@@ -318,6 +320,21 @@ class _Preparation:
 
     def _schema(self) -> pa.Schema:
         return self._con.cursor().sql(f"SELECT {_FEATURES} FROM features LIMIT 0").to_arrow_table().schema
+
+    def _write_labels(self, landed: Landed) -> None:
+        """What the batch says became of its keys; nothing where the key is made by features.sql."""
+        key, label, job = self._features.key, quote(self._features.label), self._job
+        if not landed.batch_rows or key not in landed.types:
+            return
+        kept = landed_labels.sql_condition(quote(key), landed.batch_rows)
+        chosen = f"landfall_digits < {landed_labels.limit(landed.batch_rows)}"
+        query = f"SELECT {quote(key)}, {label} FROM features WHERE {chosen}"
+        before = landed.rows - landed.batch_rows
+        if before:
+            batch = f"SELECT CAST({quote(key)} AS VARCHAR) FROM landed_rows WHERE landfall_row >= {before} AND {kept}"
+            query += f" AND CAST({quote(key)} AS VARCHAR) IN ({batch})"
+        rows = self._con.execute(query).fetchall()
+        self._lake.write(landed_labels.path(job.pipeline.name, job.run, job.files), landed_labels.dumps(rows))
 
     def _profile(self, columns: dict[str, str], train_rows: int) -> dict[str, Any]:
         """The reference profile of the training rows, features alone."""
