@@ -100,7 +100,14 @@ def typed(name: str, raw: str, kind: str) -> str:
     if raw == "VARCHAR":
         value = cleaned(column)
         if kind == "int":
-            return f"(CASE WHEN regexp_full_match({value}, '[+-]?[0-9]+([.]0*)?') THEN TRY_CAST({value} AS BIGINT) END)"
+            # Nearly every text is as the number would be written, which is far quicker to see than a pattern.
+            plain = f"TRY_CAST({column} AS BIGINT)"
+            return (
+                f"(CASE WHEN CAST({plain} AS VARCHAR) = {column} THEN {plain}"
+                f" WHEN regexp_full_match({value}, '[+-]?[0-9]+([.]0*)?') THEN TRY_CAST({value} AS BIGINT) END)"
+            )
+        if kind == "double":
+            return f"coalesce(TRY_CAST({column} AS DOUBLE), TRY_CAST({value} AS DOUBLE))"
         if kind == "date":
             return _to_date(value)
         if kind == "timestamp":

@@ -52,7 +52,7 @@ class _Source:
 
 
 class LandedFiles:
-    """Reads files of one pipeline into ``connection``: the table ``landed_raw`` and the view ``landed_rows``.
+    """Reads files of one pipeline into ``connection``: ``landed_raw``, and ``landed_rows`` with the right types.
 
     Text files (csv, json lines) must be UTF-8; a csv has a header, and a comma, semicolon, tab or bar
     between its values. An empty value is null, and in columns that hold no text ``NA``, ``N/A``,
@@ -106,8 +106,11 @@ class LandedFiles:
         self._fill(sources, landed)
         if not landed.faults:
             landed.types, expressions = self._decide_types()
+            # Texts are converted once; columns that are as they should be cost nothing.
+            as_they_are = all(SQL_TYPES[t.removesuffix("?")] == self._raw[n] for n, t in landed.types.items())
+            kind = "VIEW" if as_they_are else "TABLE"
             self._con.execute(
-                f"CREATE VIEW landed_rows AS SELECT rowid AS landfall_row, {', '.join(expressions)} FROM landed_raw"
+                f"CREATE {kind} landed_rows AS SELECT rowid AS landfall_row, {', '.join(expressions)} FROM landed_raw"
             )
             self._check_types(landed)
         return landed
