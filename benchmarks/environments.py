@@ -14,6 +14,7 @@ REQUIREMENTS = {
         "azureml-inference-server-http==1.5.1", "mlflow-skinny==3.15.0", "numba==0.68.1", "numpy==2.4.6",
         "onnxruntime==1.32.0", "pandas==3.1.1", "scikit-learn==1.9.1",
     ),
+    "dataframes": ("deltalake==1.6.6", "pandas==3.1.1", "polars==2.1.0", "pyarrow==25.0.1"),
     "evidently": ("evidently==0.7.23", "numpy==2.4.6", "pandas==2.3.3", "pyarrow==25.0.1"),
     "mlflow": ("mlflow==3.17.2", "numpy==2.4.6", "pandas==3.1.1", "scikit-learn==1.9.1"),
     "mlserver": ("mlserver==1.7.1", "onnxruntime==1.32.0"),
