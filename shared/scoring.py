@@ -33,6 +33,7 @@ KEYS = "keys"
 
 """Beside the rows: the key of each, where they have no column of it."""
 
+
 class TooManyRows(InvalidRequest):
     """More rows than one request may have; a batch scoring job takes any number."""
 
