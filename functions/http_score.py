@@ -22,7 +22,7 @@ def http_score(req: func.HttpRequest) -> func.HttpResponse:
     import logging
     import uuid
 
-    from shared import bootstrap, fast_json, http_api, scoring
+    from shared import bootstrap, fast_json, http_api, number_rows, scoring
     from shared.errors import ConfigurationError, InvalidRequest, Missing, Refused, Rejected, Transient
 
     asked = req.headers.get("x-request-id", "")
@@ -39,7 +39,7 @@ def http_score(req: func.HttpRequest) -> func.HttpResponse:
         message = f"the request has {len(body):,} bytes; up to {MAX_BYTES:,} are taken. Ask for batch scoring of a file"
         return refusal(413, "TooLarge", message)
     try:
-        payload = fast_json.loads(body)
+        payload = number_rows.read(body) or fast_json.loads(body)
     except (ValueError, RecursionError) as error:
         return refusal(400, "InvalidRequest", f"the request body is no JSON: {error}", faults=[])
     try:

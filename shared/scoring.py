@@ -22,6 +22,7 @@ from shared.domain.ledger import Version
 from shared.domain.records import from_record
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.loop import Loop
+from shared.number_rows import NumberRequest
 from shared.ports.endpoint_service import Answer, Route
 from shared.ports.feature_engine import Manifest
 from shared.ports.model_registry import ModelRegistry, SignatureColumn
@@ -39,7 +40,7 @@ class TooManyRows(InvalidRequest):
 
 
 def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None, request_id: str) -> dict[str, Any]:
-    """Answer ``payload``, parsed JSON, with the model of pipeline ``name``, and log both.
+    """Answer ``payload``, parsed JSON or a NumberRequest, with the model of pipeline ``name``, and log both.
 
     The rows are under one of the keys ``data`` (lists of values in the order of the signature),
     ``dataframe_records`` (objects), ``dataframe_split`` ({"columns": […], "data": [[…]]}) or
@@ -79,7 +80,7 @@ def _ask(
     folder: PipelineFolder,
     route: Route,
     columns: tuple[str, ...],
-    rows: list[Any],
+    rows: Sequence[Sequence[Any]],
     request_id: str,
     *,
     keys: list[Any] | None = None,
@@ -194,7 +195,8 @@ class _Raw:
 class _Version:
     """What a model version takes. It never changes, so it is found out once.
 
-    ``alike`` is any of its columns if all have the same type and may, or may not, be null.
+    ``alike`` is any of its columns if all have the same type and may, or may not, be null. ``numbers``: all of them
+    are doubles.
     """
 
     route: Route
@@ -202,6 +204,7 @@ class _Version:
     names: tuple[str, ...] = ()
     required: frozenset[str] = frozenset()
     alike: SignatureColumn | None = None
+    numbers: bool = False
     raw: _Raw | None = None
 
     def __post_init__(self) -> None:
@@ -209,6 +212,7 @@ class _Version:
         self.required = frozenset(column.name for column in self.signature if column.required)
         if len({(column.type, column.required) for column in self.signature}) == 1:
             self.alike = self.signature[0]
+        self.numbers = {column.type for column in self.signature} == {"double"}
 
 
 _versions: WeakKeyDictionary[ModelRegistry, dict[tuple[str, str], _Version]] = WeakKeyDictionary()
@@ -306,8 +310,15 @@ class _Table:
     rows: list[Any] | None = field(default=None, repr=False)
 
 
-def _rows(loop: Loop, folder: PipelineFolder, version: _Version, payload: Any) -> tuple[tuple[str, ...], list[Any]]:
+def _rows(
+    loop: Loop, folder: PipelineFolder, version: _Version, payload: Any
+) -> tuple[tuple[str, ...], Sequence[Sequence[Any]]]:
     """The columns and rows that the model takes, valid by its signature."""
+    if isinstance(payload, NumberRequest):
+        named = payload.columns in (None, version.names)
+        if version.numbers and named and payload.width == len(version.names) and len(payload.rows) <= MAX_ROWS:
+            return version.names, payload.rows
+        payload = payload.payload
     table = _table(payload, version)
     if table.names is None:
         alike = version.alike
@@ -316,8 +327,8 @@ def _rows(loop: Loop, folder: PipelineFolder, version: _Version, payload: Any) -
         columns = [table.column(i) for i in range(len(version.names))]
         return version.names, _valid(version.signature, columns, table.rows)
     if not version.signature:
-        named = tuple(SignatureColumn(name, "any", required=False) for name in table.names)
-        return table.names, _valid(named, [table.column(name) for name in table.names])
+        free = tuple(SignatureColumn(name, "any", required=False) for name in table.names)
+        return table.names, _valid(free, [table.column(name) for name in table.names])
     given = frozenset(table.names)
     extra = {folder.pipeline.features.key, folder.pipeline.features.label}
     if version.required <= given <= frozenset(version.names):
@@ -355,8 +366,12 @@ def _refuse_columns(names: Sequence[str], version: _Version, raw: _Raw | None, e
     faults.refuse()
 
 
-def _keys(payload: dict[str, Any], column: str, size: int) -> list[Any] | None:
+def _keys(payload: Any, column: str, size: int) -> list[Any] | None:
     """The key of each of the ``size`` rows of a valid request, None when it names none."""
+    if isinstance(payload, NumberRequest):
+        if payload.keys is None and column not in (payload.columns or ()):
+            return None
+        payload = {KEYS: payload.keys} if payload.keys is not None else payload.payload
     given = payload.get(KEYS)
     if given is None:
         return _key_column(next(payload[form] for form in FORMS if form in payload), column)

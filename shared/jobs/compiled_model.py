@@ -147,7 +147,7 @@ class Graph:
             rows = [[row[i] for i in order] for row in rows]
         try:
             if not self._texts:
-                numbers = np.array(rows, dtype="float64").T
+                numbers = np.asarray(rows, dtype="float64").T
                 return self._said(self._run(self._feed(numbers, []), len(rows)))
             given = list(zip(*rows, strict=True))
             numbers = np.array([given[i] for i in self._numbers], dtype="float64").reshape(-1, len(rows))
