@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shared.ports.model_registry import SignatureColumn
+from shared.domain.signature import SignatureColumn
 
 TYPES = {
     "string": "string",

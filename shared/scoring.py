@@ -20,12 +20,13 @@ from shared.catalog import PipelineFolder
 from shared.domain.categories import positive_class
 from shared.domain.ledger import Version
 from shared.domain.records import from_record
+from shared.domain.signature import SignatureColumn
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.loop import Loop
 from shared.number_rows import NumberRequest
 from shared.ports.endpoint_service import Answer, Route
 from shared.ports.feature_engine import Manifest
-from shared.ports.model_registry import ModelRegistry, SignatureColumn
+from shared.ports.model_registry import ModelRegistry
 
 MAX_ROWS = 10_000
 MAX_FAULTS = 100
@@ -60,7 +61,7 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     """
     folder = loop.catalog.get(name)
     route, mirror = _route(loop, folder, deployment)
-    columns, rows = _rows(loop, folder, _version(loop.ports.registry, route), payload)
+    columns, rows = _rows(loop, folder, _version(loop, route), payload)
     keys = _keys(payload, folder.pipeline.features.key, len(rows))
     answer = _ask(loop, folder, route, columns, rows, request_id, keys=keys)
     if mirror is not None and random.random() * 100 < mirror.mirror:
@@ -122,7 +123,7 @@ def _ask_again(loop: Loop, folder: PipelineFolder, route: Route, payload: Any, r
 
     Input that it would refuse counts as an error of its own: callers send what the other one takes.
     """
-    version = _version(loop.ports.registry, route)
+    version = _version(loop, route)
     try:
         columns, rows = _rows(loop, folder, version, payload)
     except InvalidRequest as error:
@@ -218,14 +219,19 @@ class _Version:
 _versions: WeakKeyDictionary[ModelRegistry, dict[tuple[str, str], _Version]] = WeakKeyDictionary()
 
 
-def _version(registry: ModelRegistry, route: Route) -> _Version:
-    known = _versions.setdefault(registry, {})
+def _version(loop: Loop, route: Route) -> _Version:
+    known = _versions.setdefault(loop.ports.registry, {})
     key = (route.model, route.version)
     if key not in known:
-        registered = registry.get(*key)
-        if registered is None:
-            raise Missing(f"version {route.version} of model {route.model} is deployed but not in the registry")
-        known[key] = _Version(route, registered.signature)
+        # The ledger answers at once, the registry after seconds of imports in a process that has just begun.
+        entry = loop.ports.ledger.read(Version, *key)
+        signature = entry.signature if entry else None
+        if signature is None:
+            registered = loop.ports.registry.get(*key)
+            if registered is None:
+                raise Missing(f"version {route.version} of model {route.model} is deployed but not in the registry")
+            signature = registered.signature
+        known[key] = _Version(route, signature)
     return known[key]
 
 

@@ -16,6 +16,7 @@ from shared.domain.gate import Evaluation, Verdict
 from shared.domain.landing import LandedFile
 from shared.domain.performance import Estimate
 from shared.domain.realised import Realised
+from shared.domain.signature import SignatureColumn
 from shared.domain.spending import Spending
 
 
@@ -250,7 +251,8 @@ class Version(Entry):
     ``status``: registered, waiting (for a rollout to end), evaluating, awaiting_approval, rejected,
     kept_out, superseded, rolling_out, champion, retired, rolled_back. ``features`` is the lake folder of the
     run's prepared features. ``approved_at`` is when a person let it roll out, and ``approved_by`` who: measured once
-    more, it waits for nobody.
+    more, it waits for nobody. ``signature`` are the columns that it takes, as the registry has them; None in entries of
+    a time when that was not kept.
     """
 
     KIND: ClassVar[str] = "version"
@@ -265,6 +267,7 @@ class Version(Entry):
     verdict: Verdict | None = None
     approved_at: datetime | None = None
     approved_by: str = ""
+    signature: tuple[SignatureColumn, ...] | None = None
 
     @property
     def partition(self) -> str:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.column_types import SQL_TYPES, quote, text, typed
 from shared.domain.categories import positive_class
 from shared.domain.records import from_record
+from shared.domain.signature import SignatureColumn
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import DIALECT, analyse, parse, scoring_sql
 from shared.jobs.compiled_model import CompiledModel, load
 from shared.jobs.served_model import ServedModel
 from shared.model_signature import signature_of
 from shared.ports.feature_engine import Manifest
-from shared.ports.model_registry import SignatureColumn
 
 if TYPE_CHECKING:
     import duckdb

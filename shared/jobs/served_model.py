@@ -32,11 +32,12 @@ class ServedModel:
 
     def __init__(self, folder: Path) -> None:
         """Load the MLflow model in ``folder``; raises whatever its own code raises when it cannot be loaded."""
+        # The whole package first: two threads that begin with different parts of it fail in its circular imports.
+        import mlflow
         import numpy as np
         import pandas as pd
-        from mlflow.models import Model
 
-        meta = Model.load(str(folder))
+        meta = mlflow.models.Model.load(str(folder))
         schema = meta.get_input_schema()
         named = schema is not None and schema.has_input_names() and not schema.is_tensor_spec()
         self.columns: tuple[str, ...] = tuple(schema.input_names()) if named else ()

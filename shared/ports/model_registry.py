@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-
-@dataclass(frozen=True)
-class SignatureColumn:
-    """A column that the model takes; ``type`` is string, int, double, boolean, date or timestamp."""
-
-    name: str
-    type: str
-    required: bool = True
+from shared.domain.signature import SignatureColumn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ def react(signal: ModelRegistered, loop: Loop) -> Outcome:
         registered_at=registered.created_at,
         run=registered.run if run else "",
         features=run.features if run else "",
+        signature=registered.signature,
     )
     version = evaluation.enter(loop, entry)
     if version.status not in evaluation.OPEN:

@@ -18,6 +18,7 @@ from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
+from shared.adapters.local import endpoint_service
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.endpoint_service import LOADING_ATTEMPTS, LocalEndpoints
 from shared.adapters.local.lake import FolderLake
@@ -315,15 +316,15 @@ def local(tmp_path: Path, models: MlflowRegistry) -> Callable[[], LocalEndpoints
 
 
 def test_a_model_is_loaded_once_for_many_threads(
-    local: Callable[[], LocalEndpoints], models: MlflowRegistry, monkeypatch: pytest.MonkeyPatch
+    local: Callable[[], LocalEndpoints], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Harness(local(), 20).ready("churn", "v1")
     other = local()
-    folders = []
-    original = models.model_folder
-    monkeypatch.setattr(models, "model_folder", lambda *names: folders.append(names) or original(*names))
+    loaded = []
+    original = endpoint_service.load
+    monkeypatch.setattr(endpoint_service, "load", lambda *files: loaded.append(files) or original(*files))
     _each(6, lambda: other.score("churn", COLUMNS, [ROW], deployment="v1"))
-    assert folders == [("customer-churn", "1")]
+    assert len(loaded) == 1
 
 
 def test_changes_of_another_process_are_seen(local: Callable[[], LocalEndpoints]) -> None:

@@ -18,8 +18,9 @@ from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local import spool, tracking
 from shared.adapters.local.model_registry import MlflowRegistry
+from shared.domain.signature import SignatureColumn
 from shared.errors import Missing, Rejected
-from shared.ports.model_registry import ModelRegistry, SignatureColumn
+from shared.ports.model_registry import ModelRegistry
 from shared.settings import ROOT, child_environment
 from tests.standin import StandIn
 from tests.standin.azureml import GROUP, NAME, SUBSCRIPTION, Job

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +22,15 @@ from tests.scenarios.living_loop import LivingLoop, eventually
 
 NAME = "customer-churn"
 SCORE = f"/api/pipelines/{NAME}/score"
+FIRST_ANSWER = """
+import json, sys
+import azure.functions as func, function_app
+
+name, body = sys.argv[1:]
+score = next(f for f in function_app.app.get_functions() if f.get_function_name() == "http_score").get_user_function()
+answer = score(func.HttpRequest("POST", "/", headers={}, route_params={"name": name}, body=body.encode()))
+print(json.dumps([answer.status_code, sorted(sys.modules.keys() & {"mlflow", "pandas", "sklearn", "sqlalchemy"})]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +126,21 @@ def test_every_form_of_request_gets_the_same_answer(living: LivingLoop, customer
     assert [a.status_code for a in answers] == [200] * len(forms), [a.text for a in answers]
     assert len({json.dumps(a.json()["probabilities"]) for a in answers}) == 1
     assert answers[0].json()["model"] == {"name": NAME, "version": "2"}
+
+
+def test_the_first_answer_of_a_process_waits_for_no_library_that_trained_the_model(
+    living: LivingLoop, customers: list[dict[str, str]]
+) -> None:
+    body = json.dumps({"dataframe_records": [raw(living, customers[0])]})
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_ANSWER, NAME, body],
+        cwd=ROOT,
+        env=living.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [200, []]
 
 
 def test_the_guide_s_form_takes_the_model_s_columns_by_position(

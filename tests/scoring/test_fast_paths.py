@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import fast_json, scoring
+from shared.domain.signature import SignatureColumn
 from shared.errors import InvalidRequest
 from shared.ports.endpoint_service import Route
-from shared.ports.model_registry import SignatureColumn
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=3), st.just("\ud800"),

@@ -37,12 +37,17 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _State:
-    """What an endpoint's file says; ``attempts`` counts how often the loading of a deployment was begun."""
+    """What an endpoint's file says.
+
+    ``attempts`` counts how often the loading of a deployment was begun, ``folders`` are those of the loaded models
+    below the home: who serves one need not ask the registry, which takes seconds to start.
+    """
 
     deployments: dict[str, Deployment] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     mirror: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
 
 
 class LocalEndpoints:
@@ -55,6 +60,7 @@ class LocalEndpoints:
     """
 
     def __init__(self, home: Path, registry: MlflowRegistry, clock: Clock, lake: FolderLake) -> None:
+        self._home = home.absolute()
         self._folder = home / "endpoints"
         self._registry = registry
         self._clock = clock
@@ -140,6 +146,7 @@ class LocalEndpoints:
                 state,
                 deployments={name: d for name, d in state.deployments.items() if name != deployment},
                 attempts={name: n for name, n in state.attempts.items() if name != deployment},
+                folders={name: folder for name, folder in state.folders.items() if name != deployment},
             )
 
         if self._state(endpoint) is not None:
@@ -163,7 +170,7 @@ class LocalEndpoints:
         if present.state != "ready":
             raise Transient(f"deployment {deployment} of endpoint {endpoint} is {present.state}; ask again later")
         try:
-            model = self._model(endpoint, present)
+            model = self._model(endpoint, present, state.folders.get(deployment, ""))
         except Exception as error:
             raise Transient(f"version {present.version} of model {present.model} cannot be loaded: {error}") from error
         start = time.perf_counter()
@@ -177,8 +184,8 @@ class LocalEndpoints:
             classes=classes,
         )
 
-    def _model(self, endpoint: str, deployment: Deployment) -> CompiledModel | ServedModel:
-        """The deployment's model, loaded once however many threads ask."""
+    def _model(self, endpoint: str, deployment: Deployment, folder: str) -> CompiledModel | ServedModel:
+        """The deployment's model, loaded once however many threads ask; ``folder`` is where it was, if known."""
         key = (endpoint, deployment.name, deployment.model, deployment.version)
         model = self._models.get(key)
         if model is None:
@@ -187,7 +194,9 @@ class LocalEndpoints:
                 if model is None:
                     name, version = deployment.model, deployment.version
                     compiled = Path(self._lake.uri(place(name, version, GRAPH)))
-                    model = load(self._registry.model_folder(name, version), compiled)
+                    known = self._home / folder / "MLmodel"
+                    found = known.parent if folder and known.is_file() else self._registry.model_folder(name, version)
+                    model = load(found, compiled)
                     self._models[key] = model
         return model
 
@@ -216,9 +225,10 @@ class LocalEndpoints:
             if state.deployments.get(name) != deployment:
                 return state
             ended = replace(deployment, state="failed" if reason else "ready", reason=reason)
-            return replace(state, deployments={**state.deployments, name: ended})
+            folders = {**state.folders, name: folder} if folder else state.folders
+            return replace(state, deployments={**state.deployments, name: ended}, folders=folders)
 
-        reason = ""
+        reason = folder = ""
         with lock:
             state = self._change(endpoint, begin)
             if state.deployments.get(name) != deployment:
@@ -227,7 +237,9 @@ class LocalEndpoints:
                 if state.attempts[name] > LOADING_ATTEMPTS:
                     reason = f"loading was cut short {LOADING_ATTEMPTS} times: the model may be what ended the process"
                 else:
-                    self._model(endpoint, deployment)
+                    found = self._registry.model_folder(deployment.model, deployment.version)
+                    folder = str(found.relative_to(self._home)) if found.is_relative_to(self._home) else str(found)
+                    self._model(endpoint, deployment, folder)
             except (Exception, SystemExit) as error:
                 _logger.exception("deployment %s of endpoint %s cannot load its model", name, endpoint)
                 reason = f"{type(error).__name__}: {error}"
@@ -252,6 +264,7 @@ class LocalEndpoints:
             traffic=record["traffic"],
             mirror=record.get("mirror", {}),
             attempts=record["attempts"],
+            folders=record.get("folders", {}),
         )
         self._states[endpoint] = (stamp, state)
         for key in list(self._models):
@@ -279,6 +292,7 @@ class LocalEndpoints:
             "traffic": state.traffic,
             "mirror": state.mirror,
             "attempts": state.attempts,
+            "folders": state.folders,
         }
         # Its time stamps always differ, which those of quick writes by other ways do not.
         write_whole(self._file(endpoint), json.dumps(record).encode(), staging=self._folder / ".partial")

@@ -14,9 +14,10 @@ from shared.adapters.local import tracking
 from shared.adapters.local.processes import Processes
 from shared.adapters.local.spool import azureml_model_event, raise_event
 from shared.adapters.local.training_service import TOPIC
+from shared.domain.signature import SignatureColumn
 from shared.errors import Missing, Rejected
 from shared.model_signature import signature_of
-from shared.ports.model_registry import ModelVersion, SignatureColumn
+from shared.ports.model_registry import ModelVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +65,7 @@ class MlflowRegistry:
         self._client.set_registered_model_alias(name, alias, version)
 
     def alias(self, name: str, alias: str) -> str | None:
-        from mlflow.exceptions import MlflowException
+        from mlflow import MlflowException
 
         try:
             model = self._client.get_registered_model(name)
@@ -85,7 +86,7 @@ class MlflowRegistry:
 
     def _create(self, name: str, folder: Path, job: str, output: str, tags: dict[str, str]) -> MlflowVersion:
         """Copy the model's files and make the version; called with the lock held."""
-        from mlflow.exceptions import MlflowException
+        from mlflow import MlflowException
 
         made = self._processes.folder(job) / "outputs" / output
         if not (made / "MLmodel").is_file():
@@ -121,7 +122,7 @@ class MlflowRegistry:
         return sorted(found, key=lambda version: int(version.version))
 
     def _find(self, name: str, version: str) -> MlflowVersion | None:
-        from mlflow.exceptions import MlflowException
+        from mlflow import MlflowException
 
         if not version.isdecimal():
             return None
