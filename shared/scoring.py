@@ -32,7 +32,6 @@ MAX_ROWS = 10_000
 MAX_FAULTS = 100
 FORMS = ("data", "dataframe_records", "dataframe_split", "inputs")
 KEYS = "keys"
-
 """Beside the rows: the key of each, where they have no column of it."""
 
 
