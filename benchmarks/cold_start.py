@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from fnmatch import fnmatch
 from functools import partial
@@ -13,8 +14,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks import scoring
 from benchmarks.figures import Figure, interleaved
-from shared.settings import ROOT
+from shared.settings import ROOT, child_environment
 
 FIRST_EVENT = """
 import datetime, azure.functions as func, function_app
@@ -36,18 +38,32 @@ function.get_user_function()(event, signals)
 assert "DataLanded" in signals.value
 """
 
+FIRST_ANSWER = """
+import json, azure.functions as func, function_app
+
+function = next(f for f in function_app.app.get_functions() if f.get_function_name() == "http_score")
+body = json.dumps({"data": [[0.1 * i for i in range(20)]]}).encode()
+request = func.HttpRequest("POST", "/", headers={}, route_params={"name": "numbers"}, body=body)
+answer = function.get_user_function()(request)
+assert answer.status_code == 200, answer.get_body()
+"""
+
 PROGRAMS = {
     "import azure.functions": "import azure.functions",
     "import function_app": "import function_app",
     "import function_app, handle a storage event": FIRST_EVENT,
+    "import function_app, answer a scoring request": FIRST_ANSWER,
     "mlflow, pandas, sklearn at the top": "import azure.functions, mlflow, pandas, sklearn.ensemble",
 }
 
 
 def run(quick: bool) -> list[Figure]:
     """Seconds of a whole process, from its start to its end."""
-    contenders = {what: partial(_seconds, program) for what, program in PROGRAMS.items()}
-    return [*interleaved("cold start", "s", contenders, runs=3 if quick else 11), *_package()]
+    with tempfile.TemporaryDirectory(prefix="landfall-cold-start-") as work:
+        scoring.prepare(Path(work))
+        place = {"LANDFALL_HOME": f"{work}/home", "LANDFALL_PIPELINES": f"{work}/pipelines"}
+        contenders = {what: partial(_seconds, program, place) for what, program in PROGRAMS.items()}
+        return [*interleaved("cold start", "s", contenders, runs=3 if quick else 11), *_package()]
 
 
 def _package() -> list[Figure]:
@@ -82,7 +98,7 @@ def _required() -> set[str]:
     return found
 
 
-def _seconds(program: str) -> float:
+def _seconds(program: str, place: dict[str, str]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=child_environment(place), check=True)
     return time.perf_counter() - start

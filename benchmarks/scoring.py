@@ -49,7 +49,7 @@ def run(quick: bool) -> list[Figure]:
     seconds, rounds = (2.0, 2) if quick else (10.0, 7)
     with tempfile.TemporaryDirectory(prefix="landfall-scoring-") as name, ExitStack() as servers:
         work = Path(name)
-        rows = _prepare(work)
+        rows = prepare(work)
         ports = {}
         for contender, port in _contenders(work):
             servers.enter_context(_served(contender, port))
@@ -70,7 +70,7 @@ def run(quick: bool) -> list[Figure]:
         return [*figures, *compared("scoring, memory", "MB", memory)]
 
 
-def _prepare(work: Path) -> list[list[float]]:
+def prepare(work: Path) -> list[list[float]]:
     """A forest as the guide trains it, as a registered, compiled and deployed version; and rows it has not seen."""
     import mlflow.sklearn
     import pandas as pd
@@ -82,7 +82,9 @@ def _prepare(work: Path) -> list[list[float]]:
     from shared.adapters.local.endpoint_service import LocalEndpoints
     from shared.adapters.local.lake import FolderLake
     from shared.adapters.local.model_registry import MlflowRegistry
+    from shared.adapters.local.run_ledger import SqliteLedger
     from shared.domain.compiled import GRAPH, place
+    from shared.domain.ledger import Version
     from shared.domain.pipelines import Rollout
     from shared.jobs.compile_model import compile_model
 
@@ -95,7 +97,16 @@ def _prepare(work: Path) -> list[list[float]]:
     )
     shutil.copytree(folder, work / "model")
     registry, lake = MlflowRegistry(home), FolderLake(home / "lake", "landfall", "lake")
-    registry.register("numbers", job="train", output="model", tags={})
+    registered = registry.register("numbers", job="train", output="model", tags={})
+    SqliteLedger(home / "ledger.db").insert(
+        Version(
+            pipeline="numbers",
+            version="1",
+            status="champion",
+            registered_at=registered.created_at,
+            signature=registered.signature,
+        )
+    )
     proof, graph = compile_model(folder, frame[10_000:])
     assert graph, proof.reason
     lake.write(place("numbers", "1", GRAPH), graph)
