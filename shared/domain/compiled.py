@@ -38,9 +38,10 @@ class Compiled:
         """What a person is told."""
         if not self.verified:
             return f"served as trained, not compiled: {self.reason}"
+        many = "; many rows walk its trees" if self.bulk else ""
         return (
             f"served compiled: {self.rows + self.edge_rows:,} rows answered alike,"
-            f" probabilities or numbers within {self.max_difference:.0e}"
+            f" probabilities or numbers within {self.max_difference:.0e}{many}"
         )
 
 

@@ -44,7 +44,8 @@ class Evaluation:
     ``challenger`` and ``champion`` map metric names to values (champion is empty when there is
     none). ``gain`` is the challenger's advantage in the gate's metric, turned so that positive is
     better, with its paired bootstrap interval; None without a champion. Latencies are the median of
-    one-row calls in milliseconds, ``size_mb`` the challenger's files in megabytes. ``problems`` are
+    one-row calls in milliseconds, the challenger's in its compiled form if that will serve; ``size_mb``
+    are the challenger's files in megabytes. ``problems`` are
     reasons why the numbers cannot be trusted (one class only, no rows, predictions not finite).
     ``compiled`` says whether the challenger's compiled form may answer in its place, ``calibration`` how
     often its probabilities are right; None when it is no binary classifier that could be calibrated.
@@ -523,7 +524,8 @@ def _rules(evaluation: Evaluation, gate: Gate, champion: str | None) -> Iterator
                 True,
                 f"none of {len(evaluation.slices)} slices lost more than {_number(gate.slice_tolerance)}",
             )
-    yield _limit("latency", evaluation.latency_ms, gate.max_latency_ms, "ms per row")
+    form = ", compiled as it will be served," if evaluation.compiled and evaluation.compiled.verified else ""
+    yield _limit("latency", evaluation.latency_ms, gate.max_latency_ms, f"ms per row{form}")
     yield _limit("size", evaluation.size_mb, gate.max_size_mb, "MB")
 
 

@@ -29,6 +29,7 @@ from shared.domain.pipelines import Gate, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import openmp
 from shared.jobs.compile_model import compile_model
+from shared.jobs.compiled_model import load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         evaluation = replace(evaluation, compiled=compiled)
         if graph is not None:
             (args.output / GRAPH).write_bytes(graph)
+            served = load(args.challenger, args.output / GRAPH)
+            evaluation = replace(evaluation, latency_ms=_latency(served.predict_frame, challenger.frame))
         print(compiled.sentence())
     profile = _profile(challenger, pipeline.gate)
     for name, record in (
@@ -183,7 +186,7 @@ def _typed(inputs: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return frame
 
 
-def _latency(predict: Callable[[pd.DataFrame], Predictions], frame: pd.DataFrame) -> float:
+def _latency(predict: Callable[[pd.DataFrame], object], frame: pd.DataFrame) -> float:
     """Median milliseconds of one-row calls after the first few, on different rows; 0 without rows."""
     taken: list[float] = []
     until = time.perf_counter() + LATENCY_SECONDS

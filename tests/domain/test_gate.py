@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
+from shared.domain.compiled import Compiled
 from shared.domain.gate import Evaluation, Predictions, Rule, SliceResult, Verdict, compare, decide
 from shared.domain.pipelines import Gate
 from shared.domain.records import to_record
@@ -359,6 +360,14 @@ GOOD = Evaluation(
     latency_ms=3.0,
     size_mb=2.0,
 )
+
+
+def test_a_latency_says_when_it_is_that_of_the_compiled_form() -> None:
+    compiled = replace(GOOD, compiled=Compiled(verified=True, rows=10))
+    said = next(
+        rule.text for rule in decide(compiled, Gate(), challenger="2", champion="1").rules if rule.name == "latency"
+    )
+    assert said == "latency 3.000 ms per row, compiled as it will be served, is within 1,000"
 
 
 def test_a_better_challenger_is_promoted_with_its_numbers() -> None:
