@@ -20,6 +20,7 @@ SIGNS = {
     "skipped": "[dim]skipped[/]",
 }
 FINE = ("ok", "skipped")
+MOST_NAMES = 5
 
 
 def run(*, as_json: bool) -> int:
@@ -44,15 +45,27 @@ def findings() -> list[Finding]:
     return of_azure(loaded)
 
 
+def _alike(found: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings, those that are to be mended in one and the same way together at the place of the first."""
+    groups: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(found):
+        same = number if finding.state in FINE else (finding.state, finding.what, finding.cure)
+        groups.setdefault(same, []).append(finding)
+    return list(groups.values())
+
+
 def _show(found: Sequence[Finding]) -> None:
     from rich.markup import escape
 
     from landfall.show import console
 
-    for finding in found:
-        said = f"{SIGNS[finding.state]} {finding.check} {escape(finding.subject)}: {escape(finding.what)}"
-        console.print(said, soft_wrap=True)
-        if finding.state not in FINE:
-            console.print(f"        {escape(finding.cure)}", soft_wrap=True)
+    for alike in _alike(found):
+        first, names = alike[0], [f"{finding.check} {finding.subject}" for finding in alike]
+        shown = "\n        ".join(names[:MOST_NAMES])
+        more = f"\n        and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        said = f"{shown}{more}{chr(10) + 8 * ' ' if len(names) > 1 else ': '}{first.what}"
+        console.print(f"{SIGNS[first.state]} {escape(said)}", soft_wrap=True)
+        if first.state not in FINE:
+            console.print(f"        {escape(first.cure)}", soft_wrap=True)
     ill = sum(finding.state not in FINE for finding in found)
     console.print(f"\n{len(found)} looked at, {ill} to mend" if ill else f"\nAll {len(found)} are well.")

@@ -11,7 +11,7 @@ from landfall.doctor.finding import Check, Finding
 from landfall.setup.estate import Estate
 from landfall.setup.synapse_role import AUDIENCE as SYNAPSE
 from shared.adapters.azure.workspace import ARM, SCORING
-from shared.errors import LandfallError
+from shared.errors import Forbidden, LandfallError
 
 STORAGE, EVENT_GRID, MONITOR = "https://storage.azure.com", "https://eventgrid.azure.net", "https://monitor.azure.com"
 USES = {
@@ -41,6 +41,11 @@ class Tokens:
         def look() -> Iterator[Finding]:
             try:
                 token = self._estate.workspace.token(audience)
+            except Forbidden as error:
+                self.refused.add(audience)
+                reason = str(error.__cause__ or error).strip().splitlines()
+                yield check.wrong(f"there is none: {' '.join(line.strip() for line in reason)}", cure)
+                return
             except LandfallError:
                 self.refused.add(audience)
                 raise
@@ -48,15 +53,11 @@ class Tokens:
 
         client = self._estate.settings.client_id
         now = f"It is {client} now." if client else "It is not set now."
-        check = Check(
-            name="token",
-            subject=audience,
-            look=look,
-            forbidden=(
-                "In Azure, give the app an identity and set AZURE_CLIENT_ID to the client id of it if it is a"
-                f" user-assigned one, and to nothing otherwise. {now} On your own machine: az login."
-            ),
+        cure = (
+            "On your own machine: az login. In Azure: give the app an identity and set AZURE_CLIENT_ID to the client id"
+            f" of it if it is a user-assigned one, and to nothing otherwise. {now}"
         )
+        check = Check(name="token", subject=audience, look=look)
         return check
 
 

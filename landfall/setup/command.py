@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from landfall.setup.estate import Estate
 from landfall.setup.plan import Outcome, apply, plan
 from landfall.setup.show import lines, outcome_line, records
 from landfall.setup.table import resources
+from shared.adapters.azure.workspace import ARM
+from shared.errors import Forbidden
 from shared.settings import Settings
 
 DONE, FAILED, PENDING = 0, 1, 5
@@ -16,11 +19,13 @@ DONE, FAILED, PENDING = 0, 1, 5
 def run(settings: Settings, *, apply_it: bool, as_json: bool) -> int:
     """Plan, and apply when told to or when somebody at the terminal agrees. Returns the exit code.
 
-    Raises ConfigurationError when the settings are none of an app on Azure.
+    Raises ConfigurationError when the settings are none of an app on Azure, and Forbidden when nobody is signed in.
     """
     from landfall.show import console
 
-    wanted = resources(settings)
+    estate = Estate(settings)
+    wanted = resources(settings, estate)
+    _signed_in(estate)
     steps = plan(wanted)
     unseen = any(step.action == "unknown" for step in steps)
     pending = any(step.action in ("create", "change", "waits") for step in steps)
@@ -46,6 +51,13 @@ def run(settings: Settings, *, apply_it: bool, as_json: bool) -> int:
     if as_json:
         _print(records([outcome.step for outcome in outcomes], outcomes))
     return FAILED if any(outcome.problem for outcome in outcomes) else DONE
+
+
+def _signed_in(estate: Estate) -> None:
+    try:
+        estate.workspace.token(ARM)
+    except Forbidden as error:
+        raise Forbidden(f"nobody is signed in to Azure on this machine: az login, then again ({error})") from error
 
 
 def _print(value: object) -> None:
