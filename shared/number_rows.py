@@ -141,10 +141,12 @@ def _taken(simdjson: Any, request: Any, body: bytes) -> NumberRequest | None:
     if not -LARGEST < matrix.min() <= matrix.max() < LARGEST:
         return None
     opening = _OPENING.search(body)
-    closing = _CLOSING.search(body, opening.start()) if opening else None
-    if opening is None or closing is None:
+    closing = _CLOSING.search(body, opening.start()) if opening and beside else None
+    if opening is None or (beside and closing is None):
         return None
-    text = body[opening.start() : closing.end()]
+    # Without another list the last bracket is the rows', which is found from the end.
+    end = closing.end() if closing else body.rindex(b"]") + 1
+    text = body[opening.start() : end]
     return NumberRequest(
         rows=NumberRows(matrix.reshape(len(rows), width), text),
         width=width,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from landfall.host.functions import HostedFunction
+
+REMEMBERED = 1000
+"""Addresses whose routes are known without a look at each route."""
 
 _PARAMETER = re.compile(r"\{(\*?)(\w+)((?::\w+(?:\([^)]*\))?)*)(\?|=[^}]*)?\}")
 _CONSTRAINT = re.compile(r":(\w+)(?:\(([^)]*)\))?")
@@ -40,12 +44,17 @@ class Routes:
 
     def __init__(self, functions: Iterable[HostedFunction], prefix: str) -> None:
         self._routes = sorted((_route(function, prefix) for function in functions), key=lambda route: route.rank)
+        self._known = lru_cache(REMEMBERED)(self._match)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route and its parameters for a path as it was sent (percent-encoded), None when there is none.
 
         A path that is known under other methods only gives None, too: the Functions host answers 404.
         """
+        match = self._known(method, path)
+        return (match[0], dict(match[1])) if match else None
+
+    def _match(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         for route in self._routes:
             if route.methods and method not in route.methods:
                 continue
