@@ -6,6 +6,7 @@ hour of the log is read once, and what they need of it is kept beside it as keye
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from shared.prediction_log import LoggedRequest, PredictionLog
 HOUR = timedelta(hours=1)
 MOST = 20_000
 """Answers that are kept of one hour, those whose keys have the smallest hashes, as of labels."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
@@ -59,14 +62,25 @@ def _whole(lake: Lake, log: PredictionLog, pipeline: str, hour: datetime) -> lis
     path = next(iter(pieces.values())).path.rpartition("/")[0] + "/keyed.json"
     try:
         kept = fast_json.loads(lake.read(path))
+        if set(kept["pieces"]) == pieces.keys():
+            answers: list[list[Any]] = kept["answers"]
+            return answers
     except Missing:
-        kept = {"pieces": []}
-    if set(kept["pieces"]) == pieces.keys():
-        answers: list[list[Any]] = kept["answers"]
-        return answers
+        pass
+    except (ValueError, KeyError, TypeError) as error:
+        _logger.warning("%s cannot be read and is made anew: %r", path, error)
     answers = _last(log.window(pipeline, hour, hour + HOUR))
     lake.write(path, fast_json.dumps({"pieces": sorted(pieces), "answers": answers}))
     return answers
+
+
+def _is_text(key: str) -> bool:
+    """Half of a surrogate pair may be asked for, but no key that lands can hold one."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _last(requests: Iterator[LoggedRequest]) -> list[list[Any]]:
@@ -78,7 +92,7 @@ def _last(requests: Iterator[LoggedRequest]) -> list[list[Any]]:
         probability: Sequence[float | None] = request.probability or [None] * len(request.predictions)
         for value, prediction, chance in zip(request.keys, request.predictions, probability, strict=True):
             key = value if type(value) is str else text_of(value) if isinstance(value, int | float) else None
-            if key is None:
+            if key is None or not _is_text(key):
                 continue
             answer = Answer(key, request.version, request.at, prediction, chance)
             known = last.get((key, request.version))

@@ -116,6 +116,19 @@ def test_what_is_kept_of_an_hour_is_made_anew_when_a_piece_of_it_comes_late(life
     assert life.found() == {"a": ("Yes", "No"), "b": ("Yes", "No")}
 
 
+def test_a_key_that_is_no_text_takes_no_other_label_with_it(life: Life) -> None:
+    life.answers(0, ["\ud800", None, [1], {"b": 1}, float("inf"), "a"])
+    life.labels(26, a="No")
+    assert life.found(until=27) == {"a": ("Yes", "No")}
+
+
+def test_what_is_kept_of_an_hour_is_made_anew_when_it_cannot_be_read(life: Life) -> None:
+    life.answers(0, ["a"])
+    life.labels(26, a="No")
+    life.lake.write("predictions/churn/2026-03-01/12/keyed.json", b'{"pieces": ["')
+    assert life.found(until=27) == {"a": ("Yes", "No")}
+
+
 def test_of_more_keys_than_can_be_kept_answers_and_labels_keep_the_same(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
