@@ -106,9 +106,7 @@ class Table:
             )
         self.types = {name: kind.removesuffix("?") for name, kind in landed.types.items()}
         self.rows = landed.rows
-        # Once typed, or every question would convert all the text again.
-        self.connection.execute("CREATE TABLE landed AS SELECT * EXCLUDE (landfall_row) FROM landed_rows")
-        self.connection.execute("DROP VIEW landed_rows; DROP TABLE landed_raw")
+        self.connection.execute("CREATE VIEW landed AS SELECT * EXCLUDE (landfall_row) FROM landed_rows")
 
     def row(self, query: str) -> tuple[Any, ...]:
         """The first row of a query."""
