@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from deltalake import DeltaTable, write_deltalake
 from shared import landed_labels
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.feature_engine import SynapseFeatureEngine
+from shared.adapters.local import delta_versions
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.feature_engine import DuckDBFeatureEngine
 from shared.adapters.local.features_job import FeaturesSpec, prepare
@@ -686,6 +689,22 @@ def test_each_run_pins_its_own_version_of_the_table(features: Harness) -> None:
     for manifest, rows in ((first, 100), (second, 50)):
         pinned = DeltaTable(features.folder(manifest.table), version=manifest.table_version)
         assert pa.table(pinned.to_pyarrow_table()).num_rows == rows
+
+
+def test_of_runs_that_make_a_table_at_once_each_pins_its_own_rows(tmp_path: Path) -> None:
+    together = Barrier(2)
+
+    def commit(rows: int) -> int:
+        content = pa.table({"id": list(range(rows))})
+        pq.write_table(content, tmp_path / f"{rows}.parquet")
+        together.wait()
+        files = [tmp_path / f"{rows}.parquet"]
+        return delta_versions.commit(tmp_path / "table", files, content.schema, {"landfall.run": f"r{rows}"})
+
+    with ThreadPoolExecutor(2) as threads:
+        versions = list(threads.map(commit, (1, 2)))
+    pinned = [DeltaTable(tmp_path / "table", version=version).to_pyarrow_table().num_rows for version in versions]
+    assert (sorted(versions), pinned) == ([0, 1], [1, 2])
 
 
 def test_a_table_without_timestamps_may_get_some(laptop: LocalFeatures) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,45 +15,49 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction, RemoveAction
 
-ATTEMPTS = 5
-
 
 def commit(table: Path, files: Sequence[Path], schema: pa.Schema, mark: Mapping[str, str]) -> int:
     """Make the rows of ``files``, all of ``schema``, the whole content of ``table``; returns the version.
 
-    A version that carries ``mark`` already is taken again. The files must lie on the table's file system and
-    never be written to again: each becomes a second name of the same data.
+    A version that carries ``mark`` already is taken again. Runs that commit at once do so one after the other. The
+    files must lie on the table's file system and never be written to again: each becomes a second name of the same
+    data.
     """
     import deltalake
-    from deltalake.exceptions import CommitFailedError, TableNotFoundError
+    from deltalake.exceptions import TableNotFoundError
     from deltalake.transaction import create_table_with_add_actions
 
     properties = deltalake.CommitProperties(custom_metadata=dict(mark))
     table.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, ATTEMPTS + 1):
+    with _alone(table):
         try:
-            found: DeltaTable | None = deltalake.DeltaTable(str(table))
+            found = deltalake.DeltaTable(str(table))
         except TableNotFoundError:
-            found = None
-        if found is not None and (known := _marked(found, mark)) is not None:
+            added, fields = list(_linked(table, files)), deltalake.Schema.from_arrow(schema)
+            create_table_with_add_actions(str(table), fields, added, commit_properties=properties)
+            return 0
+        if (known := _marked(found, mark)) is not None:
             return known
-        added = list(_linked(table, files))
-        try:
-            if found is None:
-                create_table_with_add_actions(
-                    str(table), deltalake.Schema.from_arrow(schema), added, commit_properties=properties
-                )
-                return 0
-            _allow_times(found, schema)
-            actions: list[AddAction | RemoveAction] = [*added]
-            found.create_write_transaction(
-                actions, mode="overwrite", schema=deltalake.Schema.from_arrow(schema), commit_properties=properties
-            )
-        except CommitFailedError:
-            # Another run of the pipeline has committed in between.
-            if attempt == ATTEMPTS:
-                raise
-    raise AssertionError("the loop returns or raises")
+        _allow_times(found, schema)
+        actions: list[AddAction | RemoveAction] = [*_linked(table, files)]
+        found.create_write_transaction(
+            actions, mode="overwrite", schema=deltalake.Schema.from_arrow(schema), commit_properties=properties
+        )
+        found.update_incremental()
+        return found.version()
+
+
+@contextmanager
+def _alone(table: Path) -> Iterator[None]:
+    """Nobody else commits meanwhile: of two that make a table at once, one fails or adds its rows to the other's."""
+    import fcntl
+
+    folder = os.open(table, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _marked(table: DeltaTable, mark: Mapping[str, str]) -> int | None:
