@@ -122,10 +122,9 @@ def _ask_again(loop: Loop, folder: PipelineFolder, route: Route, payload: Any, r
 
     Input that it would refuse counts as an error of its own: callers send what the other one takes.
     """
-    version = _version(loop, route)
     try:
-        columns, rows = _rows(loop, folder, version, payload)
-    except InvalidRequest as error:
+        columns, rows = _rows(loop, folder, _version(loop, route), payload)
+    except Rejected as error:
         loop.predictions.record(
             folder.pipeline.name,
             request_id=request_id,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from shared import scoring
+from shared.errors import Rejected
 from shared.loop import Loop
 from shared.mirroring import WAITING, Mirror
 from shared.prediction_log import LoggedRequest
@@ -85,6 +86,24 @@ def test_a_copy_that_the_challenger_refuses_is_an_error_of_its_own(
     copies = [request for request in logged(mirrored, "refused-") if request.mirrored]
     assert all(copy.error and "new" in copy.error and copy.deployment == "v2" for copy in copies)
     assert mirrored.predictions.health(NAME, "v2", copies[0].at, None).errors == len(copies)
+
+
+def test_a_copy_that_the_challenger_cannot_prepare_is_an_error_of_its_own(
+    mirrored: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = scoring._version
+
+    def without_manifest(loop: Any, route: Any) -> Any:
+        if route.version == "2":
+            raise Rejected("features/churn/r2/manifest.json is no manifest")
+        return known(loop, route)
+
+    monkeypatch.setattr(scoring, "_version", without_manifest)
+    for number in range(40):
+        ask(mirrored, f"unprepared-{number}")
+    until(lambda: any(request.mirrored for request in logged(mirrored, "unprepared-")))
+    (found, *_) = (request for request in logged(mirrored, "unprepared-") if request.mirrored)
+    assert found.error == "Rejected: features/churn/r2/manifest.json is no manifest"
 
 
 def test_copies_to_a_slow_challenger_are_dropped_and_counted_and_nobody_waits() -> None:
