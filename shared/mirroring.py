@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 WAITING = 100
-"""Copies that may wait; what comes while so many wait is dropped and counted."""
+WAITING_ROWS = 10_000
+"""Copies that may wait, and rows in them: each keeps its request in memory. What else comes is dropped and counted."""
 
 _logger = logging.getLogger(__name__)
 
@@ -21,20 +22,24 @@ class Mirror:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: queue.Queue[Callable[[], None]] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[Callable[[], None], int]] = queue.Queue(WAITING)
+        self._rows = 0
         self._thread: threading.Thread | None = None
         self._unsaid = 0
         self.dropped = 0
 
-    def send(self, copy: Callable[[], None]) -> None:
-        """Call ``copy`` soon, or drop it when too many wait; costs microseconds and never waits."""
-        try:
-            self._waiting.put_nowait(copy)
-        except queue.Full:
-            with self._lock:
+    def send(self, copy: Callable[[], None], rows: int = 1) -> None:
+        """Call ``copy``, of so many ``rows``, soon, or drop it when too many wait; costs microseconds and never waits.
+
+        A copy of any size may wait alone.
+        """
+        with self._lock:
+            if self._waiting.full() or (self._rows and self._rows + rows > WAITING_ROWS):
                 self.dropped += 1
                 self._unsaid += 1
-            return
+                return
+            self._waiting.put_nowait((copy, rows))
+            self._rows += rows
         if self._thread is None:
             self._start()
 
@@ -46,8 +51,9 @@ class Mirror:
 
     def _run(self) -> None:
         while True:
-            copy = self._waiting.get()
+            copy, rows = self._waiting.get()
             with self._lock:
+                self._rows -= rows
                 unsaid, self._unsaid = self._unsaid, 0
             if unsaid:
                 _logger.warning("%d copies of requests were dropped: they come faster than they are answered", unsaid)

@@ -64,7 +64,7 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     keys = _keys(payload, folder.pipeline.features.key, len(rows))
     answer = _ask(loop, folder, route, columns, rows, request_id, keys=keys)
     if mirror is not None and random.random() * 100 < mirror.mirror:
-        loop.mirror.send(partial(_ask_again, loop, folder, mirror, payload, request_id))
+        loop.mirror.send(partial(_ask_again, loop, folder, mirror, payload, request_id), len(rows))
     return {
         "predictions": answer.predictions,
         "probabilities": answer.probabilities,

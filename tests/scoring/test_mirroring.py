@@ -13,7 +13,7 @@ import pytest
 from shared import scoring
 from shared.errors import Rejected
 from shared.loop import Loop
-from shared.mirroring import WAITING, Mirror
+from shared.mirroring import WAITING, WAITING_ROWS, Mirror
 from shared.prediction_log import LoggedRequest
 from tests.scoring.models import COLUMNS
 
@@ -118,6 +118,20 @@ def test_copies_to_a_slow_challenger_are_dropped_and_counted_and_nobody_waits() 
     slow.set()
     until(lambda: len(made) == WAITING)
     assert made == list(range(WAITING))
+
+
+def test_copies_that_wait_hold_few_rows_in_memory_and_one_of_any_size() -> None:
+    mirror, begun, slow, made = Mirror(), threading.Event(), threading.Event(), []
+    mirror.send(lambda: (begun.set(), slow.wait(20)) and None)
+    assert begun.wait(20)
+    for rows in (WAITING_ROWS + 1, 1, 1):
+        mirror.send(lambda rows=rows: made.append(rows), rows)  # type: ignore[misc]
+    assert mirror.dropped == 2
+    slow.set()
+    until(lambda: made == [WAITING_ROWS + 1])
+    for rows in (WAITING_ROWS // 2, WAITING_ROWS // 2):
+        mirror.send(lambda rows=rows: made.append(rows), rows)  # type: ignore[misc]
+    until(lambda: len(made) == 3)
 
 
 def test_a_copy_that_fails_does_not_end_the_copies() -> None:
