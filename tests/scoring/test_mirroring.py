@@ -122,7 +122,12 @@ def test_copies_to_a_slow_challenger_are_dropped_and_counted_and_nobody_waits() 
 
 def test_copies_that_wait_hold_few_rows_in_memory_and_one_of_any_size() -> None:
     mirror, begun, slow, made = Mirror(), threading.Event(), threading.Event(), []
-    mirror.send(lambda: (begun.set(), slow.wait(20)) and None)
+
+    def wait() -> None:
+        begun.set()
+        slow.wait(20)
+
+    mirror.send(wait)
     assert begun.wait(20)
     for rows in (WAITING_ROWS + 1, 1, 1):
         mirror.send(lambda rows=rows: made.append(rows), rows)  # type: ignore[misc]
