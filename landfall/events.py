@@ -59,10 +59,16 @@ def dead(as_json: bool) -> None:
 
 
 def replay(letter: str | None, as_json: bool = False) -> None:
-    """Put one or all dead letters back on the queue, and print which. Raises Missing when there is no such letter."""
+    """Put one or all dead letters back on the queue, and print which.
+
+    Raises Missing when there is no such letter, and Rejected, after the others, for what is no signal.
+    """
     loop = open_loop()
-    chosen = [found.id for found in dead_letters.waiting(loop)] if letter is None else [letter]
-    done = [found for found in chosen if dead_letters.replay(loop, found)]
+    refused: dict[str, str] = {}
+    if letter is None:
+        done, refused = dead_letters.replay_all(loop)
+    else:
+        done = [letter] if dead_letters.replay(loop, letter) else []
     if as_json:
         print(json.dumps({"replayed": done}))
     else:
@@ -70,6 +76,8 @@ def replay(letter: str | None, as_json: bool = False) -> None:
     if done:
         with working() as (worked, _):
             _drain(worked)
+    if refused:
+        raise Rejected("; ".join(f"dead letter {id} stays: {why}" for id, why in refused.items()))
 
 
 def _drain(loop: Loop, seconds: float = 10) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from shared.domain import signals
 from shared.domain.ledger import DEAD_LETTERS, DeadLetter
 from shared.domain.redaction import without_secrets
-from shared.errors import AlreadyExists, Missing
+from shared.errors import AlreadyExists, Missing, Rejected
 from shared.loop import Loop
 
 
@@ -41,3 +41,15 @@ def replay(loop: Loop, id: str) -> bool:
     now = loop.ports.clock.now()
     loop.ports.ledger.update(DeadLetter, DEAD_LETTERS, id, lambda present: replace(present or letter, replayed_at=now))
     return True
+
+
+def replay_all(loop: Loop) -> tuple[list[str], dict[str, str]]:
+    """Put back all that wait. Returns the ids of those, and of each letter that is no signal why it stays."""
+    done, refused = [], {}
+    for letter in waiting(loop):
+        try:
+            if replay(loop, letter.id):
+                done.append(letter.id)
+        except Rejected as error:
+            refused[letter.id] = str(error)
+    return done, refused

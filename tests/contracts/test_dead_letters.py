@@ -97,3 +97,14 @@ def test_what_is_no_letter_or_no_signal_cannot_be_put_back(backend: Backend, loo
         dead_letters.replay(loop, "m1")
     assert len(dead_letters.waiting(loop)) == 1
     assert backend.taken() == []
+
+
+def test_a_letter_that_is_no_signal_does_not_hold_up_those_behind_it(
+    backend: Backend, loop: Loop, clock: MovingClock
+) -> None:
+    for id, message in (("m1", "no signal"), ("m2", MESSAGE)):
+        reactions.poisoned(message, loop, id)
+        clock.advance(timedelta(seconds=1))
+    done, refused = dead_letters.replay_all(loop)
+    assert (done, list(refused)) == (["m2"], ["m1"])
+    assert backend.taken() == [MESSAGE]
