@@ -145,13 +145,20 @@ def _submit(loop: Loop, folder: PipelineFolder, run: Run) -> bool:
 
 
 def nothing_new(loop: Loop, folder: PipelineFolder, features: str) -> bool:
-    """True when preparing all that has landed would give again what is in ``features``, a run's folder in the lake."""
+    """True when preparing all that has landed would give again what is in ``features``, a run's folder in the lake.
+
+    False where nobody can tell any more, as the folder was removed or its manifest is broken.
+    """
     if not features:
+        return False
+    try:
+        made = read_manifest(loop, features)
+    except Rejected:
         return False
     batches = list(loop.ports.ledger.list(Batch, folder.pipeline.name))
     files = _files(b for b in batches if b.status in UNPREPARED)
     earlier = _files(b for b in batches if b.status == "accepted")
-    return read_manifest(loop, features).fingerprint == _fingerprint(folder, files, earlier)
+    return made.fingerprint == _fingerprint(folder, files, earlier)
 
 
 def fail(loop: Loop, run: Run, reason: str) -> None:

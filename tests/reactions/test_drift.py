@@ -138,6 +138,16 @@ def test_harm_without_anything_new_to_learn_from_is_said_and_nothing_is_trained(
     assert [e["data"]["retraining"] for e in published if "DriftDetected" in str(e)] == [False]
 
 
+def test_harm_is_answered_though_the_features_of_a_later_version_were_removed(world: World) -> None:
+    edit_features(world)
+    version = world.versions["1"]
+    world.ledger.insert(replace(version, version="2", features="features/churn/removed", status="kept"))
+    ask(world, np.random.default_rng(1).integers(26, 36, ROWS))
+    assert check(world).retrain
+    world.drain(timedelta(minutes=1))
+    assert [run.cause for run in world.runs] == ["landing", "drift"]
+
+
 def test_labels_that_land_late_show_harm_that_no_feature_and_no_probability_shows(world: World) -> None:
     edit_features(world)
     labels(world, share_right=0.6)
