@@ -199,6 +199,9 @@ def _realised(
         version.evaluation.rows,
         policy.tolerance,
     )
+    if measured is None:
+        metric = folder.pipeline.gate.metric
+        return None, f"{metric} cannot be measured on the {len(found):,} predictions whose labels have landed"
     return measured, ""
 
 

@@ -168,6 +168,16 @@ def test_labels_that_show_the_model_to_be_as_good_as_it_was_call_for_nothing(wor
     assert found.realised is not None and not found.realised.hurt and not found.retrain
 
 
+def test_labels_of_one_class_alone_judge_nothing_and_it_is_said(world: World) -> None:
+    labels(world, share_right=0.5)
+    file = LandedFile(path="landing/churn/later.csv", etag="1", size=1, at=world.clock.at + timedelta(seconds=1))
+    rows = ((f"c{n}", "Yes") for n in range(ROWS))
+    world.lake.write(landed_labels.path("churn", "churn-b000010", [file]), landed_labels.dumps(rows))
+    found = check(world)
+    assert found.realised is None and not found.retrain
+    assert "cannot be measured on the 1,000 predictions whose labels have landed" in found.reason
+
+
 def test_few_labels_are_counted_and_judge_nothing(world: World) -> None:
     labels(world, share_right=0.1, rows=9)
     found = check(world)
