@@ -56,8 +56,10 @@ def sql_condition(key: str, rows: int) -> str:
 
 
 def dumps(rows: Iterable[Sequence[Any]]) -> bytes:
-    """The file's content; ``rows`` are (key, label)."""
-    return b"".join(json.dumps(list(row), default=str).encode() + b"\n" for row in rows)
+    """The file's content; ``rows`` are (key, label). Times are ISO 8601, as requests have them."""
+    from shared.domain.categories import text_of
+
+    return b"".join(json.dumps(list(row), default=text_of).encode() + b"\n" for row in rows)
 
 
 def loads(data: bytes) -> Mapping[str, Any]:

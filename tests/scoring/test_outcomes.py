@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,14 @@ def test_a_key_that_is_no_text_takes_no_other_label_with_it(life: Life) -> None:
     life.answers(0, ["\ud800", None, [1], {"b": 1}, float("inf"), "a"])
     life.labels(26, a="No")
     assert life.found(until=27) == {"a": ("Yes", "No")}
+
+
+def test_keys_meet_whatever_type_landed_them(life: Life) -> None:
+    life.answers(0, [1, "2", 3.0, "2026-03-01T10:00:00", "2026-03-01"])
+    file = LandedFile(path="landing/churn/a.csv", etag="1", size=1, at=NOON + 2 * HOUR)
+    keys = ["1", 2, 3, datetime(2026, 3, 1, 10), date(2026, 3, 1)]
+    life.lake.write(landed_labels.path("churn", "b1", [file]), landed_labels.dumps((key, "No") for key in keys))
+    assert life.found().keys() == {"1", "2", "3", "2026-03-01T10:00:00", "2026-03-01"}
 
 
 def test_what_is_kept_of_an_hour_is_made_anew_when_it_cannot_be_read(life: Life) -> None:
