@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +20,8 @@ from shared.domain.landing import LandedFile
 MOST = 200_000
 """About so many labels are kept of one batch, those whose keys have the smallest hashes: more make no metric more
 certain."""
+_logger = logging.getLogger(__name__)
+_NAME = re.compile(r"/\d{1,17}-[^/]+\.jsonl$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,6 +34,11 @@ def path(pipeline: str, run: str, files: Sequence[LandedFile]) -> str:
 def folder(pipeline: str, day: datetime) -> str:
     """The folder of the labels that landed on a day (UTC)."""
     return f"predictions/{pipeline}/labels/{day:%Y-%m-%d}/"
+
+
+def is_one(file: str) -> bool:
+    """Whether a file in such a folder is one of labels, by its name."""
+    return _NAME.search(file) is not None
 
 
 def landed_at(file: str) -> datetime:
@@ -63,9 +72,17 @@ def dumps(rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def loads(data: bytes) -> Mapping[str, Any]:
-    """Labels by the text of their keys; rows without one are left out."""
+    """Labels by the text of their keys; rows without one, and lines that are none, are left out."""
     from shared.domain.categories import text_of
 
-    rows = map(fast_json.loads, data.splitlines())
-    labels = {key if type(key) is str else text_of(key): label for key, label in rows}
-    return {key: label for key, label in labels.items() if key is not None}
+    labels: dict[str, Any] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            key, label = fast_json.loads(line)
+        except (ValueError, TypeError) as error:
+            _logger.warning("landed labels: line %d is left out: %r", number, error)
+            continue
+        text = key if type(key) is str else text_of(key)
+        if text is not None:
+            labels[text] = label
+    return labels

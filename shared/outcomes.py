@@ -40,7 +40,8 @@ def join(lake: Lake, log: PredictionLog, pipeline: str, window: timedelta, until
     file of labels, and holds the labels of one file.
     """
     for day in _days(until - window, until):
-        found = [file.path for file in lake.list(landed_labels.folder(pipeline, day))]
+        files = (file.path for file in lake.list(landed_labels.folder(pipeline, day)))
+        found = [path for path in files if landed_labels.is_one(path)]
         joined = {file.path for file in lake.list(_folder(pipeline, day))} if found else set()
         for path in found:
             target = _folder(pipeline, day) + path.rpartition("/")[2]

@@ -130,6 +130,15 @@ def test_keys_meet_whatever_type_landed_them(life: Life) -> None:
     assert life.found().keys() == {"1", "2", "3", "2026-03-01T10:00:00", "2026-03-01"}
 
 
+def test_files_and_lines_that_are_no_labels_are_left_out(life: Life) -> None:
+    life.answers(0, ["a", "b"])
+    folder = landed_labels.folder("churn", NOON)
+    life.lake.write(f"{folder}_SUCCESS", b"")
+    file = LandedFile(path="landing/churn/a.csv", etag="1", size=1, at=NOON + 2 * HOUR)
+    life.lake.write(landed_labels.path("churn", "b1", [file]), b'["a", "No"]\n7\n["b", "N')
+    assert life.found() == {"a": ("Yes", "No")}
+
+
 def test_what_is_kept_of_an_hour_is_made_anew_when_it_cannot_be_read(life: Life) -> None:
     life.answers(0, ["a"])
     life.labels(26, a="No")
