@@ -59,5 +59,5 @@ class Mirror:
                 _logger.warning("%d copies of requests were dropped: they come faster than they are answered", unsaid)
             try:
                 copy()
-            except Exception as error:  # noqa: BLE001 - nobody waits for it, and the prediction log has what it means
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - nobody waits for it, and the prediction log has what it means
                 _logger.warning("a copy of a request was not answered: %s: %s", type(error).__name__, error)

@@ -387,7 +387,8 @@ def _keys(payload: Any, column: str, size: int) -> list[Any] | None:
 
 def _key_column(table: Any, column: str) -> list[Any] | None:
     if isinstance(table, list):
-        return [row.get(column) for row in table] if isinstance(table[0], dict) and column in table[0] else None
+        named = isinstance(table[0], dict) and any(column in row for row in table)
+        return [row.get(column) for row in table] if named else None
     if table.keys() >= {"columns", "data"} and isinstance(table["data"][0], list):
         return [row[table["columns"].index(column)] for row in table["data"]] if column in table["columns"] else None
     return table.get(column)

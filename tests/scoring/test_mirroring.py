@@ -139,11 +139,12 @@ def test_copies_that_wait_hold_few_rows_in_memory_and_one_of_any_size() -> None:
     until(lambda: len(made) == 3)
 
 
-def test_a_copy_that_fails_does_not_end_the_copies() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no answer"), SystemExit("a model's own code left")])
+def test_a_copy_that_fails_does_not_end_the_copies(error: BaseException) -> None:
     mirror, made = Mirror(), threading.Event()
 
     def fail() -> None:
-        raise RuntimeError("no answer")
+        raise error
 
     mirror.send(fail)
     mirror.send(made.set)

@@ -222,7 +222,9 @@ KEYED = {
     "beside lists": {"data": [ROW, ROW], "keys": ["c1", "c2"]},
     "beside names": {"dataframe_records": [RECORD, RECORD], "keys": ["c1", "c2"]},
     "none": {"data": [ROW, ROW]},
+    "second row alone": {"dataframe_records": [RECORD, {**RECORD, "customer_id": "c2"}]},
 }
+LOGGED = {"none": None, "second row alone": [None, "c2"]}
 
 
 @pytest.mark.parametrize("form", KEYED)
@@ -233,7 +235,7 @@ def test_the_key_of_each_row_is_logged_wherever_a_request_names_it(loop: Loop, f
     now = loop.ports.clock.now()
     logged = loop.predictions.window("customer-churn", now - timedelta(hours=1), now + timedelta(seconds=1))
     (request,) = (request for request in logged if request.request_id == f"keyed {form}")
-    assert request.keys == (None if form == "none" else ["c1", "c2"])
+    assert request.keys == LOGGED.get(form, ["c1", "c2"])
     assert request.columns == list(COLUMNS)
 
 
