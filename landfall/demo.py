@@ -68,7 +68,7 @@ def demo() -> None:
     Raises :class:`~shared.errors.Refused` when a host is running in this home.
     """
     loaded = dataclasses.replace(settings.load(), pace=PACE)
-    _fresh_home(loaded.home)
+    fresh_home(loaded.home)
     with _stage(loaded) as stage:
         console.print(
             f"[bold]Landfall[/] runs its loop here, {PACE:g} times faster than in life "
@@ -195,13 +195,17 @@ def _closing(stage: Stage) -> None:
     )
 
 
-def _fresh_home(home: Path) -> None:
+def fresh_home(home: Path) -> None:
+    """Make ``home`` anew. What is there is moved aside, unless it is only an earlier demo's, which is removed.
+
+    Raises Refused while a host runs there.
+    """
     host = running(home)
     if host:
         raise Refused(
             f"{home} is in use by process {host.pid} at {host.url}; stop it, or set LANDFALL_HOME to another folder"
         )
-    if (home / MARK).exists():
+    if (home / MARK).exists() and not _used(home):
         shutil.rmtree(home)
     elif home.exists() and any(home.iterdir()):
         aside = home.with_name(f"{home.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
@@ -209,6 +213,12 @@ def _fresh_home(home: Path) -> None:
         console.print(f"What was in {home.name} is now in {aside.name}.")
     home.mkdir(parents=True, exist_ok=True)
     (home / MARK).touch()
+
+
+def _used(home: Path) -> bool:
+    """Whether somebody has worked on in the home of an earlier demo: files of another pipeline have landed."""
+    landing = home / "lake" / "landing"
+    return any(file.is_file() and file.relative_to(landing).parts[0] != PIPELINE for file in landing.rglob("*"))
 
 
 @contextmanager

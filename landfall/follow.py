@@ -10,6 +10,7 @@ from rich.markup import escape
 from landfall.show import coloured, console, when
 from shared.claims import SETTLED
 from shared.domain.ledger import Batch, Claim, Landed, Run, path_key
+from shared.domain.realised import span
 from shared.domain.signals import DataLanded, Signal
 from shared.loop import Loop
 from shared.ports.lake import FileInfo
@@ -26,6 +27,15 @@ def settled(loop: Loop, signal: Signal, seconds: float = 60) -> Claim | None:
             return claim
         time.sleep(POLL_SECONDS)
     return None
+
+
+def _closes(loop: Loop, pipeline: str) -> str:
+    complete = loop.catalog.get(pipeline).pipeline.landing.complete
+    if complete.each_file:
+        return "at once"
+    if complete.marker:
+        return f"when {complete.marker} lands, or {span(complete.max_wait)} after it was opened"
+    return f"when nothing more lands for {span(complete.quiet)}"
 
 
 def run_of_file(loop: Loop, pipeline: str, info: FileInfo, say: Callable[[str], None], seconds: float) -> Run | str:
@@ -50,7 +60,7 @@ def run_of_file(loop: Loop, pipeline: str, info: FileInfo, say: Callable[[str], 
             if run:
                 return run
             if said != landed.batch:
-                say(f"joined batch {landed.batch}, which closes when nothing more lands for a while")
+                say(f"joined batch {landed.batch}, which closes {_closes(loop, pipeline)}")
                 said = landed.batch
             if batch and batch.status == "closed" and batch.reason:
                 return batch.reason

@@ -157,7 +157,8 @@ def _plan(
         notes.decisions.append(f"{label}: {unlabelled:,} rows have no label and are left out")
     label_feature = _label(columns[label], task, names)
     classes = table.values(label, TEXT_CLASSES + 1) if task != "numbers" else []
-    _say_task(notes, columns[label], task, classes)
+    positive = _positive(classes, label_feature) if task == "binary" else None
+    _say_task(notes, columns[label], task, classes, positive)
     chosen = key or _find_key(columns, label, rows)
     key_feature, keep, distinct, row_wise = _key(table, columns, chosen, key is not None, rows, names, notes)
     features, used = _features(table, columns, label, chosen, rows, names, notes)
@@ -184,7 +185,7 @@ def _plan(
         row_wise=row_wise,
         where=f"{quoted(label)} is not null" if columns[label].nulls else "",
         test_share=_test_share(table, key_feature, label, classes, notes),
-        positive=_positive(classes, label_feature) if task == "binary" else None,
+        positive=positive,
         rows=rows,
     )
 
@@ -253,7 +254,7 @@ def _label(label: Column, task: str, names: _Names) -> Feature:
     return Feature(column, name, "label")
 
 
-def _say_task(notes: _Notes, label: Column, task: str, classes: Sequence[tuple[Any, str, int]]) -> None:
+def _say_task(notes: _Notes, label: Column, task: str, classes: Sequence[tuple[Any, str, int]], positive: Any) -> None:
     if task == "numbers":
         bounds = f"{label.low:g} to {label.high:g}"
         notes.decisions.append(
@@ -262,7 +263,10 @@ def _say_task(notes: _Notes, label: Column, task: str, classes: Sequence[tuple[A
         return
     shown = ", ".join(f"{text} ({count:,})" for _, text, count in classes[:5]) + (", …" if len(classes) > 5 else "")
     metric = "roc_auc" if task == "binary" else "balanced_accuracy"
-    notes.decisions.append(f"{label.name}: {label.distinct} classes, {shown}: classification, judged by {metric}")
+    looked_for = f"; {positive} is the class looked for (gate.positive)" if positive is not None else ""
+    notes.decisions.append(
+        f"{label.name}: {label.distinct} classes, {shown}: classification, judged by {metric}{looked_for}"
+    )
 
 
 def _find_key(columns: dict[str, Column], label: str, rows: int) -> str | None:
@@ -340,7 +344,7 @@ def _features(
             used.add(column.name)
             features += made
     numbers = sum(not f.categories for f in features)
-    notes.decisions.append(f"{len(features)} features: {numbers} numbers, {len(features) - numbers} categories")
+    notes.decisions.append(f"{len(features)} features: {numbers} of numbers, {len(features) - numbers} of categories")
     return features, used
 
 
@@ -375,12 +379,14 @@ def _text(column: Column, names: _Names) -> tuple[list[Feature], str]:
     quoted_name = quoted(column.name)
     many = column.distinct > CATEGORIES
     decimals = column.decimals
-    mixed = ""
+    hint = ""
     if decimals == "mixed":
-        mixed = (
+        hint = (
             f"; {column.only_comma:,} of its numbers have a decimal comma and {column.only_pointed:,} a point:"
             " write all in one way to make it a number"
         )
+    if column.dated >= 0.9 * column.present:
+        hint = "; they look like dates: written as 2024-03-14 they would give days, month and weekday"
     if decimals == "comma":
         made = f"try_cast(replace(regexp_replace({quoted_name}, '[$€£.% ]', '', 'g'), ',', '.') as double)"
         note = "a number with a decimal comma, once currency signs, % and thousands points are taken off"
@@ -392,7 +398,7 @@ def _text(column: Column, names: _Names) -> tuple[list[Feature], str]:
         misfits = column.present - column.plain
         made = f"case when abs(try_cast({quoted_name} as double)) < 1e308 then try_cast({quoted_name} as double) end"
         note = "text that holds numbers; other texts count as missing"
-        return [Feature(made, names.take(column.name), note)], f"{note} ({misfits:,} here){mixed}"
+        return [Feature(made, names.take(column.name), note)], f"{note} ({misfits:,} here){hint}"
     if decimals in ("point", "either") and column.distinct > NUMBER_CLASSES:
         made = f"try_cast(regexp_replace({quoted_name}, '[$€£,% ]', '', 'g') as double)"
         note = "a number once currency signs, % and thousands commas are taken off"
@@ -400,10 +406,10 @@ def _text(column: Column, names: _Names) -> tuple[list[Feature], str]:
             note += EITHER
         return [Feature(made, names.take(column.name), note)], note
     if many and column.distinct > 0.5 * column.present:
-        return [], f"left out: {column.distinct:,} different texts in {column.present:,} rows, nearly one each{mixed}"
+        return [], f"left out: {column.distinct:,} different texts in {column.present:,} rows, nearly one each{hint}"
     why = f"{column.distinct:,} different texts, of which train.py tells the 30 most frequent apart" if many else ""
-    if mixed:
-        why = f"{why or 'a category'}{mixed}"
+    if hint:
+        why = f"{why or 'a category'}{hint}"
     return [Feature(quoted_name, names.take(column.name), why, categories=True)], why
 
 

@@ -220,7 +220,7 @@ $check
     # category is one of its own; a missing number goes to the side of a split where it does least harm.
     numbers = x_train.select_dtypes("number").columns.to_list()
     categories = x_train.columns.drop(numbers).to_list()
-    encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=CATEGORIES, sparse_output=False)
+    encoder = OneHotEncoder(handle_unknown="ignore", max_categories=CATEGORIES, sparse_output=False)
     columns = ColumnTransformer([("numbers", "passthrough", numbers), ("categories", encoder, categories)])
     model = Pipeline([("columns", columns), ("boosting", $estimator(**BOOSTING, random_state=0))])
 

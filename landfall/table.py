@@ -15,7 +15,7 @@ from shared.errors import ConfigurationError, Fault, LandfallError
 if TYPE_CHECKING:
     import duckdb
 
-_OF_TEXTS = ("plain", "pointed", "comma", "only_pointed", "only_comma", "unclear", "spaced")
+_OF_TEXTS = ("plain", "pointed", "comma", "only_pointed", "only_comma", "unclear", "spaced", "dated")
 FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet",
     ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -27,6 +27,9 @@ WITH_POINT = _NUMBER.format(thousands=",", decimal="\\.")
 WITH_COMMA = _NUMBER.format(thousands="\\.", decimal=",")
 """The same with a comma: 1.234,50 € or 0,956. 1,234 is of both kinds, and means another number in each."""
 
+DATED = "[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{2}|[0-9]{4})( .*)?"
+"""14.03.2024 or 3/14/24: which number is the month, nothing tells."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -37,7 +40,8 @@ class Column:
     the bounds of numbers; ``infinite`` counts NaN and infinities. Of a text ``plain`` values read as
     finite numbers, ``pointed`` ones as numbers with thousands commas, currency or percent signs, ``comma``
     ones as such numbers with a decimal comma; ``only_pointed`` and ``only_comma`` count those that are
-    one and not the other, ``unclear`` those that are both and not whole. ``spaced`` have a space in them.
+    one and not the other, ``unclear`` those that are both and not whole. ``spaced`` have a space in them,
+    ``dated`` look like dates that are not ISO 8601.
     ``counter`` is True when the values are consecutive whole numbers.
     """
 
@@ -56,6 +60,7 @@ class Column:
     only_comma: int = 0
     unclear: int = 0
     spaced: int = 0
+    dated: int = 0
     counter: bool = False
     timed: bool = False
 
@@ -138,6 +143,7 @@ class Table:
                 f"{comma} AND NOT {pointed}",
                 f"{pointed} AND {comma} AND regexp_matches({column}, '[.,]')",
                 f"contains({column}, ' ')",
+                f"regexp_full_match(trim({column}), '{DATED}')",
             )
             measures += [f"count(*) FILTER ({test})" for test in tests]
         if kind == "timestamp":

@@ -66,8 +66,8 @@ def port(settings: Settings) -> Check:
     def look() -> Iterator[Finding]:
         if not settings.port:
             yield check.ok("any free one is taken")
-        elif settings.home.is_dir() and running(settings.home):
-            yield check.ok("landfall up has it")
+        elif settings.home.is_dir() and (host := running(settings.home)):
+            yield check.ok(f"landfall up runs already, at {host.url}")
         else:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

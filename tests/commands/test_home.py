@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from landfall.demo import fresh_home
 from shared.settings import ROOT, child_environment
 
 FULL = """
@@ -51,3 +52,20 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "file/home cannot be used" in said
     assert "LANDFALL_HOME" in said
+
+
+def test_a_demo_s_home_in_which_somebody_worked_on_is_moved_aside(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    landing = home / "lake" / "landing"
+    (landing / "mine").mkdir(parents=True)
+    (landing / "customer-churn").mkdir()
+    (home / "demo").touch()
+    (landing / "customer-churn" / "customers-1.csv").write_text("of the demo")
+    fresh_home(home)
+    assert [place.name for place in tmp_path.iterdir()] == ["home"]
+    (landing / "mine").mkdir(parents=True)
+    (landing / "mine" / "table.csv").write_text("of somebody")
+    fresh_home(home)
+    (aside,) = (place for place in tmp_path.iterdir() if place != home)
+    assert (aside / "lake" / "landing" / "mine" / "table.csv").read_text() == "of somebody"
+    assert [file.name for file in home.iterdir()] == ["demo"]

@@ -492,3 +492,13 @@ def test_a_comma_is_read_as_its_column_writes_it_and_nothing_is_unproven_for_spa
     assert found is not None
     assert found[0] < 1
     assert found[1:] == (True, 1234.5, 1234.5, 1234.0, 80)
+
+
+def test_what_is_looked_for_and_dates_that_are_read_as_text_are_told(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"n{i}", "signed": f"{i % 28 + 1:02}.{i % 12 + 1:02}.2024", "x": i % 5, "left": "yes" if i % 3 else "no"}
+        for i in range(90)
+    ]
+    made = new(tmp_path / "pipelines", "fresh", as_csv(tmp_path / "table.csv", rows), "left")
+    assert "yes is the class looked for (gate.positive)" in saying(made, "left")
+    assert "they look like dates: written as 2024-03-14" in saying(made, "signed")
