@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from shared.domain.pipelines import Landing
 
 SAMPLE_ROWS = 5
 """How many rows a fault shows."""
@@ -22,6 +25,37 @@ def fault(
 ) -> dict[str, Any]:
     """One entry of a manifest's faults."""
     return {"rule": rule, "column": column, "count": count, "rows": [dict(row) for row in rows], "text": what}
+
+
+def column_faults(
+    path: str, columns: Collection[str], expected: Sequence[str], landing: Landing
+) -> list[dict[str, Any]]:
+    """What is wrong with the columns of a file: reserved names, and ``expected`` ones that it lacks.
+
+    A column that one of the file's may be meant for is told by itself, all others in one sentence.
+    """
+    place = [{"file": path, "row": None, "value": None}]
+    found = []
+    for name in filter(is_reserved, columns):
+        what = f"{path} has a column {name}; names that begin with landfall_ are reserved. Rename it."
+        found.append(fault("reserved_column", what, column=name, rows=place))
+    present = {name.lower() for name in columns}
+    absent = []
+    for name in expected:
+        # A JSON object leaves out what is null.
+        optional = landing.format == "jsonl" and landing.columns.get(name, "?").endswith("?")
+        if name.lower() in present or optional:
+            continue
+        near = difflib.get_close_matches(name, columns, n=1, cutoff=0.75)
+        if not near:
+            absent.append(name)
+            continue
+        what = f"{path} has no column {name}. Its column {near[0]} may be meant."
+        found.append(fault("missing_column", what, column=name, rows=place))
+    if absent:
+        what = f"{path} has no column {', '.join(absent)}. It has {', '.join(columns)}."
+        found.append(fault("missing_column", what, column=", ".join(absent), count=len(absent), rows=place))
+    return found
 
 
 @dataclass

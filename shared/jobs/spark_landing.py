@@ -8,7 +8,6 @@ different value.
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from shared.errors import Rejected
 from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
 from shared.jobs.spark_lake import SparkLake
 from shared.jobs.sql_pool import NoTable, rows_of
-from shared.landed_rows import SAMPLE_ROWS, Landed, fault, is_reserved, widened
+from shared.landed_rows import SAMPLE_ROWS, Landed, column_faults, fault, is_reserved, widened
 from shared.ports.lake import check_path
 from shared.spark.expressions import quoted, string
 
@@ -292,19 +291,7 @@ class SparkLanding:
             # What json lines hold is not known yet when files are opened.
             if not source.in_batch or not source.columns:
                 continue
-            present = {name.lower() for name in source.columns}
-            for name in filter(is_reserved, source.columns):
-                what = f"{source.path} has a column {name}; names that begin with landfall_ are reserved. Rename it."
-                faults.append(fault("reserved_column", what, column=name, rows=[_at(source.path)]))
-            for name in expected:
-                # A JSON object leaves out what is null.
-                optional = self._landing.format == "jsonl" and declared.get(name, "?").endswith("?")
-                if name.lower() in present or optional:
-                    continue
-                near = difflib.get_close_matches(name, source.columns, n=1, cutoff=0.75)
-                hint = f"Its column {near[0]} may be meant." if near else f"It has {', '.join(source.columns)}."
-                what = f"{source.path} has no column {name}. {hint}"
-                faults.append(fault("missing_column", what, column=name, rows=[_at(source.path)]))
+            faults += column_faults(source.path, source.columns, expected, self._landing)
 
     # Rows
 

@@ -449,6 +449,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str, str]] = {
     "not utf-8": ("csv", as_csv(table(40)) + b"k99,1,1,\xff\xfe\n", "unreadable", "utf-8"),
     "binary": ("csv", as_parquet(table(40)), "unreadable", "cannot be read as csv"),
     "no header": ("csv", as_csv(table(40)).split(b"\n", 1)[1], "missing_column", "has no column id"),
+    "another table": ("csv", b"x\n1\n", "missing_column", "has no column id, amount, visits, label. It has x."),
     "other columns": ("csv", b"id,ammount,visits,label\nk1,1,1,yes\n", "missing_column", "ammount may be meant"),
     "column twice": ("csv", b"id,amount,visits,label,ID\nk1,1,1,yes,k1\n", "unreadable", "two columns are called id"),
     "reserved": ("csv", b"id,amount,visits,label,landfall_row\nk1,1,1,yes,1\n", "reserved_column", "reserved"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import csv
-import difflib
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from shared.column_types import (
 )
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
-from shared.landed_rows import SAMPLE_ROWS, Landed, fault, is_reserved, widened
+from shared.landed_rows import SAMPLE_ROWS, Landed, column_faults, fault, widened
 from shared.ports.lake import Lake, check_path
 
 if TYPE_CHECKING:
@@ -231,19 +230,7 @@ class LandedFiles:
         for source in sources:
             if not source.in_batch:
                 continue
-            present = {name.lower() for name in source.columns}
-            for name in filter(is_reserved, source.columns):
-                what = f"{source.path} has a column {name}; names that begin with landfall_ are reserved. Rename it."
-                faults.append(fault("reserved_column", what, column=name, rows=[_at(source.path)]))
-            for name in expected:
-                # A JSON object leaves out what is null.
-                optional = self._landing.format == "jsonl" and declared.get(name, "?").endswith("?")
-                if name.lower() in present or optional:
-                    continue
-                near = difflib.get_close_matches(name, source.columns, n=1, cutoff=0.75)
-                hint = f"Its column {near[0]} may be meant." if near else f"It has {', '.join(source.columns)}."
-                what = f"{source.path} has no column {name}. {hint}"
-                faults.append(fault("missing_column", what, column=name, rows=[_at(source.path)]))
+            faults += column_faults(source.path, source.columns, expected, self._landing)
 
     def _fill(self, sources: list[_Source], landed: Landed) -> None:
         """Put the rows of all sources into landed_raw, each file's rows behind those of the file before."""
