@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import environment
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, seconds_and_memory
 from shared.settings import ROOT
 
 SCRIPTS = ROOT / "benchmarks" / "peers"
@@ -79,17 +79,8 @@ def run(quick: bool) -> list[Figure]:
             "Landfall, reference and window": partial(_process, [*ours, READ + PROFILE + CHECK, *tables]),
             "Landfall, a check: the window alone": partial(_process, [*ours, READ + STORED + CHECK, *tables]),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        memory: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
-            answers = {}
-            for name, measure in contenders.items():
-                took, megabytes, answers[name] = measure()
-                seconds[name].append(took)
-                memory[name].append(megabytes)
-            _proven(*answers.values())
-    what = f"drift of 2 x {rows:,} rows x 20 columns"
-    return [*compared(what, "s", seconds), *compared(f"{what}, memory", "MB", memory)]
+        what = f"drift of 2 x {rows:,} rows x 20 columns"
+        return seconds_and_memory(what, contenders, lambda found: _proven(*found.values()), rounds=rounds)
 
 
 def _process(command: list[str]) -> tuple[float, float, dict[str, Any]]:

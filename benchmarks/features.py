@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.environments import environment
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, seconds_and_memory
 from shared.adapters.local.features_job import FeaturesSpec
 from shared.adapters.local.lake import FolderLake
 from shared.catalog import Catalog
@@ -58,18 +58,13 @@ def run(quick: bool, rows: int = 0, small: int = 256) -> list[Figure]:
             "Landfall": partial(_ours, home, source, 0),
             f"Landfall with {small} MiB": partial(_ours, home, source, small),
         }
-        seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
-        memory: dict[str, list[float]] = {contender: [] for contender in contenders}
-        for _ in range(rounds):
-            answers = {}
-            for contender, measure in contenders.items():
-                took, megabytes, answers[contender] = measure()
-                seconds[contender].append(took)
-                memory[contender].append(megabytes)
-            if len(set(map(tuple, answers.values()))) > 1:
-                raise RuntimeError(f"they prepared different rows: {answers}")
-    what = f"features of {rows:,} rows"
-    return [*compared(what, "s", seconds), *compared(f"{what}, memory", "MB", memory)]
+        return seconds_and_memory(f"features of {rows:,} rows", contenders, _proven, rounds=rounds)
+
+
+def _proven(answers: Mapping[str, list[int]]) -> None:
+    """Raise RuntimeError unless all prepared the same rows."""
+    if len(set(map(tuple, answers.values()))) > 1:
+        raise RuntimeError(f"they prepared different rows: {answers}")
 
 
 def _by_hand(python: str, script: str, source: Path) -> tuple[float, float, list[int]]:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,29 @@ def interleaved(
             if round_number:
                 taken[name].append(value)
     return compared(benchmark, unit, taken, more_is_better=more_is_better)
+
+
+def seconds_and_memory(
+    what: str,
+    contenders: Mapping[str, Callable[[], tuple[float, float, T]]],
+    prove: Callable[[Mapping[str, T]], None],
+    *,
+    rounds: int,
+) -> list[Figure]:
+    """Measure whole processes in turn, each giving (seconds, MB at the most, answer); the first is the baseline.
+
+    ``prove`` gets the answers of each round by contender, and raises when they are not what they should be.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    memory: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        answers = {}
+        for name, measure in contenders.items():
+            took, megabytes, answers[name] = measure()
+            seconds[name].append(took)
+            memory[name].append(megabytes)
+        prove(answers)
+    return [*compared(what, "s", seconds), *compared(f"{what}, memory", "MB", memory)]
 
 
 def compared(

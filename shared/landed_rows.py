@@ -14,6 +14,16 @@ SAMPLE_ROWS = 5
 PROFILE_ROWS = 200_000
 """Up to about so many training rows make the reference profile, chosen by a hash of the key."""
 
+WHOLE = "Land a whole file again."
+
+
+class Unreadable(Exception):
+    """A file is not of its pipeline's format; ``cure`` is what to do about it."""
+
+    def __init__(self, what: str, cure: str = WHOLE) -> None:
+        super().__init__(what)
+        self.cure = cure
+
 
 def is_reserved(name: str) -> bool:
     """True for column names that preparation needs for itself."""
@@ -79,3 +89,19 @@ def widened(before: str, now: str) -> str:
         if before in family and now in family:
             return max(before, now, key=family.index)
     return before or now or "string"
+
+
+def refuse_twins(names: Sequence[str]) -> None:
+    """Raise Unreadable, with the places, when a column has no name or two differ in case alone or not at all."""
+    lower = [name.strip().lower() for name in names]
+    if "" in lower:
+        raise Unreadable(f"column {lower.index('') + 1} has no name", "Name it.")
+    for name in lower:
+        if lower.count(name) > 1:
+            first = lower.index(name)
+            second = lower.index(name, first + 1)
+            raise Unreadable(
+                f"two columns are called {name}, the {first + 1}. ({names[first]}) and the {second + 1}."
+                f" ({names[second]})",
+                "Rename one of them.",
+            )

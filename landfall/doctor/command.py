@@ -21,6 +21,7 @@ SIGNS = {
 }
 FINE = ("ok", "skipped")
 MOST_NAMES = 5
+INDENT = "\n        "
 
 
 def run(*, as_json: bool) -> int:
@@ -61,10 +62,9 @@ def _show(found: Sequence[Finding]) -> None:
 
     for alike in _alike(found):
         first, names = alike[0], [f"{finding.check} {finding.subject}" for finding in alike]
-        shown = "\n        ".join(names[:MOST_NAMES])
-        more = f"\n        and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        said = f"{shown}{more}{chr(10) + 8 * ' ' if len(names) > 1 else ': '}{first.what}"
-        console.print(f"{SIGNS[first.state]} {escape(said)}", soft_wrap=True)
+        more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+        lines = [*names[:MOST_NAMES], *more, first.what] if len(names) > 1 else [f"{names[0]}: {first.what}"]
+        console.print(f"{SIGNS[first.state]} {escape(INDENT.join(lines))}", soft_wrap=True)
         if first.state not in FINE:
             console.print(f"        {escape(first.cure)}", soft_wrap=True)
     ill = sum(finding.state not in FINE for finding in found)

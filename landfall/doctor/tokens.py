@@ -11,6 +11,7 @@ from landfall.doctor.finding import Check, Finding
 from landfall.setup.estate import Estate
 from landfall.setup.synapse_role import AUDIENCE as SYNAPSE
 from shared.adapters.azure.workspace import ARM, SCORING
+from shared.domain.redaction import without_secrets
 from shared.errors import Forbidden, LandfallError
 
 STORAGE, EVENT_GRID, MONITOR = "https://storage.azure.com", "https://eventgrid.azure.net", "https://monitor.azure.com"
@@ -43,8 +44,8 @@ class Tokens:
                 token = self._estate.workspace.token(audience)
             except Forbidden as error:
                 self.refused.add(audience)
-                reason = str(error.__cause__ or error).strip().splitlines()
-                yield check.wrong(f"there is none: {' '.join(line.strip() for line in reason)}", cure)
+                reason = " ".join(str(error.__cause__ or error).split())
+                yield check.wrong(f"there is none: {without_secrets(reason)}", cure)
                 return
             except LandfallError:
                 self.refused.add(audience)

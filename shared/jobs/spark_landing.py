@@ -21,7 +21,17 @@ from shared.errors import Rejected
 from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
 from shared.jobs.spark_lake import SparkLake
 from shared.jobs.sql_pool import NoTable, rows_of
-from shared.landed_rows import SAMPLE_ROWS, Landed, column_faults, fault, is_reserved, widened
+from shared.landed_rows import (
+    SAMPLE_ROWS,
+    WHOLE,
+    Landed,
+    Unreadable,
+    column_faults,
+    fault,
+    is_reserved,
+    refuse_twins,
+    widened,
+)
 from shared.ports.lake import check_path
 from shared.spark.expressions import quoted, string
 
@@ -31,9 +41,6 @@ if TYPE_CHECKING:
 PLACE = ("landfall_file", "landfall_block", "landfall_line")
 """Where a row came from; in this order it tells which of two rows landed later."""
 BATCH = "landfall_batch"
-
-
-WHOLE = "Land a whole file again."
 
 
 @dataclass
@@ -154,7 +161,7 @@ class SparkLanding:
             if in_batch:
                 faults.append(fault("empty_file", f"{path} is empty. Land a file with rows.", rows=[_at(path)]))
             return []
-        broken = (csv.Error, EOFError, UnicodeDecodeError, zlib.error, json.JSONDecodeError, _Unreadable, NoTable)
+        broken = (csv.Error, EOFError, UnicodeDecodeError, zlib.error, json.JSONDecodeError, Unreadable, NoTable)
         try:
             return list(self._opened(path, etag, in_batch))
         except (PySparkException, Py4JJavaError, *broken) as error:
@@ -194,12 +201,12 @@ class SparkLanding:
         line = self._lake.first_line(path).decode("utf-8-sig")
         headers = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in ",;\t|"]
         header = max(headers, key=len)
-        _refuse_twins(header)
+        refuse_twins(header)
         return _Source(path, in_batch, dict.fromkeys(header, "STRING"), delimiter=",;\t|"[headers.index(header)])
 
     def _parquet_source(self, path: str, in_batch: bool, partition: dict[str, str | None] | None = None) -> _Source:
         if self._lake.stat(path) is None:
-            raise _Unreadable(f"its part file {path} is not there")
+            raise Unreadable(f"its part file {path} is not there")
         schema = self._spark.read.parquet(self._lake.uri(path)).schema
         given = partition or {}
         columns = {f.name: raw_of(f.dataType.typeName()) for f in schema.fields if f.name not in given}
@@ -225,11 +232,11 @@ class SparkLanding:
                 part = f"{table}/{unquote(added['path'])}"
                 check_path(part)
             except Rejected as error:
-                raise _Unreadable(f"a part file lies outside of the table: {error}") from error
+                raise Unreadable(f"a part file lies outside of the table: {error}") from error
             except (AttributeError, KeyError, TypeError) as error:
-                raise _Unreadable(f"it is no commit of a Delta table: {line[:100]}") from error
+                raise Unreadable(f"it is no commit of a Delta table: {line[:100]}") from error
             if added.get("deletionVector"):
-                raise _Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
+                raise Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
             parts.append(part)
         return parts
 
@@ -276,8 +283,8 @@ class SparkLanding:
                 keys = [key for keys in sorted(row["keys"]) for key in keys.split("\0")]
                 columns = list(dict.fromkeys(keys)) or list(self._landing.columns)
                 try:
-                    _refuse_twins(columns)
-                except _Unreadable as error:
+                    refuse_twins(columns)
+                except Unreadable as error:
                     faults.append(self._unreadable(source.path, str(error), source.in_batch, error.cure))
                     continue
                 source.columns = dict.fromkeys(columns, "STRING")
@@ -525,14 +532,6 @@ class SparkLanding:
 _VALID_UTF8 = "(encode(decode(CAST(value AS BINARY), 'UTF-8'), 'UTF-8') = CAST(value AS BINARY))"
 
 
-class _Unreadable(Exception):
-    """A file is not of its pipeline's format; ``cure`` is what to do about it."""
-
-    def __init__(self, what: str, cure: str = WHOLE) -> None:
-        super().__init__(what)
-        self.cure = cure
-
-
 def _at(path: str, row: int | None = None) -> dict[str, Any]:
     return {"file": path, "row": row, "value": None}
 
@@ -559,21 +558,6 @@ def _misshapen(source: _Source, row: Any) -> str:
     return (
         f"{row['bad']} rows do not fit its header, such as {example!r} (Columns: {len(source.columns)} Found: {found})"
     )
-
-
-def _refuse_twins(names: Sequence[str]) -> None:
-    lower = [name.strip().lower() for name in names]
-    if "" in lower:
-        raise _Unreadable(f"column {lower.index('') + 1} has no name", "Name it.")
-    for name in lower:
-        if lower.count(name) > 1:
-            first = lower.index(name)
-            second = lower.index(name, first + 1)
-            raise _Unreadable(
-                f"two columns are called {name}, the {first + 1}. ({names[first]}) and the {second + 1}."
-                f" ({names[second]})",
-                "Rename one of them.",
-            )
 
 
 def _partition(part: str, table: str) -> dict[str, str | None]:

@@ -104,7 +104,7 @@ class Workspace:
         )
 
     def token(self, audience: str) -> str:
-        """A token for an audience, kept until it is nearly over. Raises Transient when none can be had."""
+        """A token for an audience, kept until it is nearly over. Raises Forbidden or Transient when none can be had."""
         token, until = self._tokens.get(audience, ("", 0.0))
         if time.time() > until - EARLY:
             with translated(f"get a token for {audience}"):

@@ -30,14 +30,11 @@ from shared.column_types import (
 )
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
-from shared.landed_rows import SAMPLE_ROWS, Landed, column_faults, fault, widened
+from shared.landed_rows import SAMPLE_ROWS, WHOLE, Landed, Unreadable, column_faults, fault, refuse_twins, widened
 from shared.ports.lake import Lake, check_path
 
 if TYPE_CHECKING:
     import duckdb
-
-
-WHOLE = "Land a whole file again."
 
 
 @dataclass
@@ -157,7 +154,7 @@ class LandedFiles:
     def _open(self, path: str, in_batch: bool, faults: list[dict[str, Any]]) -> list[_Source]:
         import duckdb
 
-        broken = (csv.Error, EOFError, UnicodeDecodeError, gzip.BadGzipFile, json.JSONDecodeError, _Unreadable)
+        broken = (csv.Error, EOFError, UnicodeDecodeError, gzip.BadGzipFile, json.JSONDecodeError, Unreadable)
         try:
             return list(self._sources(path, in_batch, faults))
         except duckdb.OutOfMemoryException:
@@ -170,7 +167,7 @@ class LandedFiles:
         what = f"{path} cannot be read as {self._landing.format}: {_first_lines(str(error))}"
         if not in_batch:
             raise Rejected(f"{what}. It was accepted before: put back what had landed, or remove the file") from error
-        cure = error.cure if isinstance(error, _Unreadable) else WHOLE
+        cure = error.cure if isinstance(error, Unreadable) else WHOLE
         return fault("unreadable", f"{what}. {cure}", rows=[_at(path)])
 
     def _sources(self, path: str, in_batch: bool, faults: list[dict[str, Any]]) -> Iterator[_Source]:
@@ -211,11 +208,11 @@ class LandedFiles:
         objects = f"read_ndjson_objects({text(_literal_path(local))})"
         wrong = self._con.execute(f"SELECT count(*) FROM {objects} WHERE json_type(json) <> 'OBJECT'").fetchone()
         if wrong and wrong[0]:
-            raise _Unreadable(f"{wrong[0]} lines are JSON, but no objects")
+            raise Unreadable(f"{wrong[0]} lines are JSON, but no objects")
         listed = f"SELECT unnest(json_keys(json)) AS k, generate_subscripts(json_keys(json), 1) AS p FROM {objects}"
         found = self._con.execute(f"SELECT k, min(p) FROM ({listed}) GROUP BY k ORDER BY 2, 1").fetchall()
         keys = [row[0] for row in found]
-        _refuse_twins(keys)
+        refuse_twins(keys)
         if not keys:
             keys = list(self._landing.columns)
         picked = ", ".join(f"json_extract_string(json, {text(_json_path(k))}) AS {quote(k)}" for k in keys)
@@ -379,14 +376,6 @@ class LandedFiles:
         return row
 
 
-class _Unreadable(Exception):
-    """A file is not of its pipeline's format; ``cure`` is what to do about it."""
-
-    def __init__(self, what: str, cure: str = WHOLE) -> None:
-        super().__init__(what)
-        self.cure = cure
-
-
 def _at(path: str, row: int | None = None) -> dict[str, Any]:
     return {"file": path, "row": row, "value": None}
 
@@ -414,28 +403,13 @@ def _csv_source(path: str, local: Path, in_batch: bool) -> _Source:
     headers = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in ",;\t|"]
     header = max(headers, key=len)
     delimiter = ",;\t|"[headers.index(header)]
-    _refuse_twins(header)
+    refuse_twins(header)
     columns = ", ".join(f"{text(name)}: 'VARCHAR'" for name in header)
     query = (
         f"SELECT * FROM read_csv({text(_literal_path(local))}, auto_detect = false, header = true, strict_mode = true,"
         f" delim = {text(delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}})"
     )
     return _Source(path, query, dict.fromkeys(header, "VARCHAR"), in_batch)
-
-
-def _refuse_twins(names: Sequence[str]) -> None:
-    lower = [name.strip().lower() for name in names]
-    if "" in lower:
-        raise _Unreadable(f"column {lower.index('') + 1} has no name", "Name it.")
-    for name in lower:
-        if lower.count(name) > 1:
-            first = lower.index(name)
-            second = lower.index(name, first + 1)
-            raise _Unreadable(
-                f"two columns are called {name}, the {first + 1}. ({names[first]}) and the {second + 1}."
-                f" ({names[second]})",
-                "Rename one of them.",
-            )
 
 
 def _delta_parts(path: str, local: Path) -> list[str]:
@@ -454,10 +428,10 @@ def _delta_parts(path: str, local: Path) -> list[str]:
             part = f"{table}/{unquote(added['path'])}"
             check_path(part)
         except Rejected as error:
-            raise _Unreadable(f"a part file lies outside of the table: {error}") from error
+            raise Unreadable(f"a part file lies outside of the table: {error}") from error
         except (AttributeError, KeyError, TypeError) as error:
-            raise _Unreadable(f"it is no commit of a Delta table: {line[:100]}") from error
+            raise Unreadable(f"it is no commit of a Delta table: {line[:100]}") from error
         if added.get("deletionVector"):
-            raise _Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
+            raise Unreadable("it marks rows as deleted in a deletion vector; write the table without them")
         parts.append(part)
     return parts
