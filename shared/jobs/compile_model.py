@@ -73,10 +73,14 @@ def compile_model(folder: Path, rows: pd.DataFrame) -> tuple[Compiled, bytes | N
 
     Raises nothing: whatever goes wrong is the reason why the model is served as it is.
     """
+    import numpy as np
+
     versions = _versions()
     try:
         graph = _convert(folder)
-        proof = _prove(graph, ServedModel(folder), rows)
+        # Edge values are infinite on purpose: numpy's warnings would be the last lines of the job's log.
+        with np.errstate(invalid="ignore"):
+            proof = _prove(graph, ServedModel(folder), rows)
         graph, bulk, bulk_reason = _with_forest(graph, proof.cases)
     except NotCompiled as error:
         return Compiled(verified=False, reason=str(error), versions=versions), None
