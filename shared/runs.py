@@ -192,8 +192,22 @@ def _change(loop: Loop, run: Run, wanted: Callable[[Run], Run]) -> Run:
     return loop.ports.ledger.update(Run, run.pipeline, run.id, change)
 
 
+def unlist(loop: Loop, pipeline: str, batch: str) -> None:
+    """Take a batch that needs no run of its own from the list of those that were closed."""
+    loop.ports.ledger.update(
+        PipelineState,
+        pipeline,
+        "state",
+        lambda s: replace(
+            s or PipelineState(pipeline=pipeline),
+            closed_batches=tuple(b for b in s.closed_batches if b != batch) if s else (),
+        ),
+    )
+
+
 def _with_run(state: PipelineState | None, run: Run) -> PipelineState:
     state = state or PipelineState(pipeline=run.pipeline)
+    closed = tuple(batch for batch in state.closed_batches if run.id != f"{run.pipeline}-{batch}")
     if run.id in state.active_runs:
-        return state
-    return replace(state, active_runs=(*state.active_runs, run.id), last_run=run.id)
+        return replace(state, closed_batches=closed)
+    return replace(state, closed_batches=closed, active_runs=(*state.active_runs, run.id), last_run=run.id)

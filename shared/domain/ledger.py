@@ -386,12 +386,36 @@ class Definition(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look(Entry):
+    """How far reconcile has come where it looks at some of many at a time; empty: it begins anew.
+
+    ``files`` is where the next page of the landing folder begins, ``batches`` the last batch that was looked at.
+    ``pipelines``, in the entry of :data:`~shared.runs.NOWHERE`, is the last pipeline.
+    """
+
+    KIND: ClassVar[str] = "look"
+    pipeline: str
+    files: str = ""
+    batches: str = ""
+    pipelines: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.pipeline
+
+    @property
+    def key(self) -> str:
+        return "look"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineState(Entry):
     """Where a pipeline stands now: one entry each, so that status costs one read a pipeline.
 
     It is also the lock of the loop: ``preparing`` is the one run whose features are being made and
     ``to_prepare`` those after it, ``training`` the one run that may train and ``waiting`` the newest
-    of those that wait, ``rollout`` the one rollout. ``open_batches`` maps a group to its open batch.
+    of those that wait, ``rollout`` the one rollout. ``open_batches`` maps a group to its open batch;
+    ``closed_batches`` have no run of their own yet.
 
     And it is the list of what is under way, so that nobody has to read all that ever was: ``active_runs``,
     ``open_versions`` (registered, evaluating or waiting) and ``active_rollouts`` (with those that keep the
@@ -415,6 +439,7 @@ class PipelineState(Entry):
     asked_at: datetime | None = None
     approved_at: datetime | None = None
     open_batches: dict[str, str] = field(default_factory=dict)
+    closed_batches: tuple[str, ...] = ()
     batches: int = 0
     preparing: str = ""
     to_prepare: tuple[str, ...] = ()

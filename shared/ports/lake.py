@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,15 @@ class Lake(Protocol):
         """All files whose path begins with ``prefix``, in path order. Nothing there: an empty iterator.
 
         A prefix may be empty or end within a name or with a slash.
+        """
+        ...
+
+    def page(self, prefix: str, after: str = "") -> tuple[Sequence[FileInfo], str]:
+        """Some thousands of the files whose path begins with ``prefix``, in any order, and where the next page begins.
+
+        ``after`` is where the page before said that this one begins, also a day ago or to another process; empty for
+        the first. What is returned is empty at the last page. A file that is there all the time is in exactly one
+        page; of one that comes or goes meanwhile nothing is said before the next time through.
         """
         ...
 

@@ -51,8 +51,13 @@ class RunLedger(Protocol):
         """Remove the entry; nothing happens when there is none."""
 
     @abstractmethod
-    def list(self, kind: type[E], partition: str, *, prefix: str = "", limit: int | None = None) -> Iterator[E]:
-        """The entries of a partition whose key begins with ``prefix``, in key order (by code point)."""
+    def list(
+        self, kind: type[E], partition: str, *, prefix: str = "", start: str = "", limit: int | None = None
+    ) -> Iterator[E]:
+        """The entries of a partition whose key begins with ``prefix``, in key order (by code point).
+
+        With ``start`` those before that key are left out; they are not read either.
+        """
 
     def update(self, kind: type[E], partition: str, key: str, change: Callable[[E | None], E]) -> E:
         """Apply ``change`` to the present entry (None when there is none) until no other writer interferes.

@@ -127,18 +127,25 @@ def _close(loop: Loop, folder: PipelineFolder, batch: Batch) -> Batch:
     if batch.status == "closed":
         for file in batch.files:
             data_landed.remember(loop, batch, file)
-        _note_landing(loop, batch)
-    data_landed.forget(loop, batch)
+        _note_closed(loop, batch)
+    else:
+        data_landed.forget(loop, batch)
     return batch
 
 
-def _note_landing(loop: Loop, batch: Batch) -> None:
+def _note_closed(loop: Loop, batch: Batch) -> None:
     now = loop.ports.clock.now()
     newest = min(max(file.at for file in batch.files), now)
 
     def change(state: PipelineState | None) -> PipelineState:
         state = state or PipelineState(pipeline=batch.pipeline)
-        return replace(state, last_landed_at=max(newest, min(state.last_landed_at or newest, now)))
+        return replace(
+            state,
+            open_batches={g: b for g, b in state.open_batches.items() if b != batch.id},
+            # Until its run begins; it stands here once, though the signal may come again.
+            closed_batches=(*(b for b in state.closed_batches if b != batch.id), batch.id),
+            last_landed_at=max(newest, min(state.last_landed_at or newest, now)),
+        )
 
     loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from shared import claims, evaluation, preparation, rollouts, runs, training
+from shared import claims, evaluation, preparation, rolling_look, rollouts, runs, training
 from shared.catalog import PipelineFolder
-from shared.domain.ledger import Batch, Landed, PipelineState, RolloutState, Run, Version
+from shared.domain.ledger import Batch, PipelineState, RolloutState, Run, Version
 from shared.domain.rollout import ENDED, RETRY
 from shared.domain.signals import (
     BatchDue,
@@ -30,11 +30,16 @@ PATIENCE = timedelta(minutes=2)
 
 
 def react(signal: ReconcileDue, loop: Loop) -> Outcome:
-    """Look at every pipeline, one in trouble or not; say what was raised, or that nothing was missing."""
+    """Look at every pipeline, one in trouble or not; say what was raised, or that nothing was missing.
+
+    What is known to be under way is looked at each time, the rest in turn (:mod:`shared.rolling_look`).
+    """
     raised, troubles = [], []
-    for folder in loop.catalog.live():
+    folders = loop.catalog.live()
+    turn = rolling_look.pipelines(loop, folders)
+    for folder in folders:
         try:
-            raised += _live(loop, folder) if folder.faults else _pipeline(loop, folder)
+            raised += _live(loop, folder) if folder.faults else _pipeline(loop, folder, folder.pipeline.name in turn)
         except LandfallError as error:
             troubles.append(f"{folder.pipeline.name} could not be looked at: {error}")
     troubles += [
@@ -49,20 +54,19 @@ def react(signal: ReconcileDue, loop: Loop) -> Outcome:
     )
 
 
-def _pipeline(loop: Loop, folder: PipelineFolder) -> list[str]:
-    loop.catalog.keep(folder)
+def _pipeline(loop: Loop, folder: PipelineFolder, its_turn: bool) -> list[str]:
     state = runs.state_of(loop, folder.pipeline.name)
     return [
-        *_raise(loop, _files(loop, folder)),
+        *(_raise(loop, _unseen(loop, folder, state)) if its_turn else ()),
         *_raise(loop, _batches(loop, folder, state)),
         *_raise(loop, _jobs(loop, state)),
-        *_raise(loop, _versions(loop, folder)),
+        *(_raise(loop, _versions(loop, folder)) if its_turn or state.active_runs else ()),
         *_raise(loop, _evaluations(loop, folder, state)),
         *_raise(loop, _rollouts(loop, state)),
         *_runs(loop, folder, state),
         *_turns(loop, folder, state),
         *_missing_data(loop, folder, state),
-        *_traffic(loop, folder, state),
+        *(_traffic(loop, folder, state) if its_turn else ()),
     ]
 
 
@@ -79,41 +83,56 @@ def _raise(loop: Loop, signals: Iterable[Signal]) -> Iterator[str]:
         yield f"raised {lost.claim_key}"
 
 
-def _files(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
-    """Files of the lake that are in no batch. The event of one that is still on its way will be a duplicate."""
+def _unseen(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[Signal]:
+    """Of what is looked at in turn: files that are in no batch, and batches of which the state says nothing.
+
+    The event of a file that is still on its way will be a duplicate.
+    """
+    loop.catalog.keep(folder)
     lake = loop.ports.lake
-    known = {landed.path: landed.file_etag for landed in loop.ports.ledger.list(Landed, folder.pipeline.name)}
-    for info in lake.list(f"{folder.pipeline.landing.path.rstrip('/')}/"):
+    for info in rolling_look.unknown_files(loop, folder):
         if data_landed.is_marker(folder, info.path) or data_landed.why_not(folder, info.path, "Found", info.size):
             continue
-        if known.get(info.path) != info.etag:
-            yield DataLanded(
-                account=lake.account,
-                container=lake.container,
-                path=info.path,
-                api="Found",
-                event="reconcile",
-                at=info.modified,
-                etag=info.etag,
-                size=info.size,
-            )
+        yield DataLanded(
+            account=lake.account,
+            container=lake.container,
+            path=info.path,
+            api="Found",
+            event="reconcile",
+            at=info.modified,
+            etag=info.etag,
+            size=info.size,
+        )
+    listed = {*state.open_batches.values(), *state.closed_batches}
+    for batch in rolling_look.batches(loop, folder.pipeline.name):
+        if batch.id not in listed:
+            yield from _overdue_batch(loop, folder, state, batch)
 
 
 def _batches(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[Signal]:
-    """Batches that are open for longer than they may be, or closed without a run."""
+    """Batches that the state lists, and that are open for longer than they may be, or closed without a run."""
+    ledger, name = loop.ports.ledger, folder.pipeline.name
+    for batch_id in state.open_batches.values():
+        batch = ledger.read(Batch, name, batch_id)
+        if batch:
+            yield from _overdue_batch(loop, folder, state, batch)
+    for batch_id in () if state.frozen else state.closed_batches:
+        batch = ledger.read(Batch, name, batch_id)
+        if batch and batch.status == "closed" and ledger.read(Run, name, f"{name}-{batch_id}") is None:
+            yield from _overdue_batch(loop, folder, state, batch)
+        else:
+            runs.unlist(loop, name, batch_id)
+
+
+def _overdue_batch(loop: Loop, folder: PipelineFolder, state: PipelineState, batch: Batch) -> Iterator[Signal]:
     complete, now = folder.pipeline.landing.complete, loop.ports.clock.now()
-    for batch in loop.ports.ledger.list(Batch, folder.pipeline.name):
-        # One opened later than now was opened, and its look put off, by a clock that was ahead.
-        overdue = batch.status in ("open", "closing") and not (
-            timedelta(0) <= now + PATIENCE - batch.opened_at <= PATIENCE + _longest(complete.max_wait, complete.quiet)
-        )
-        forgotten = (
-            batch.status == "closed" and not state.frozen and batch.closed_at and now > batch.closed_at + PATIENCE
-        )
-        if overdue or (
-            forgotten and loop.ports.ledger.read(Run, batch.pipeline, f"{batch.pipeline}-{batch.id}") is None
-        ):
-            yield BatchDue(pipeline=batch.pipeline, batch=batch.id, due=now)
+    # One opened later than now was opened, and its look put off, by a clock that was ahead.
+    overdue = batch.status in ("open", "closing") and not (
+        timedelta(0) <= now + PATIENCE - batch.opened_at <= PATIENCE + _longest(complete.max_wait, complete.quiet)
+    )
+    forgotten = batch.status == "closed" and not state.frozen and batch.closed_at and now > batch.closed_at + PATIENCE
+    if overdue or (forgotten and loop.ports.ledger.read(Run, batch.pipeline, f"{batch.pipeline}-{batch.id}") is None):
+        yield BatchDue(pipeline=batch.pipeline, batch=batch.id, due=now)
 
 
 def _longest(*spans: timedelta) -> timedelta:

@@ -205,6 +205,39 @@ def test_a_list_tells_of_each_file_what_stat_tells(lake: Lake) -> None:
     assert list(lake.list("")) == [lake.stat("a"), lake.stat("b/c")]
 
 
+def test_pages_have_every_file_once_and_the_next_begins_where_the_last_one_ended_for_any_process(
+    lake: Lake, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.adapters.local.lake.PAGE", 3)
+    monkeypatch.setattr("shared.adapters.azure.lake.PAGE", 3)
+    paths = ["a/!", "a/b!", "a/b-", "a/b.csv", "a/b/c", "a/b/d/e", "a/b0", "a/é", "a/🛬", "b", "a.csv"]
+    for path in paths:
+        lake.write(path, b"1")
+    found, after = lake.page("a/")
+    assert 0 < len(found) <= 3 and after
+    rounds = 1
+    while after:
+        files, after = backend.lake().page("a/", after)
+        found += files
+        rounds += 1
+        assert rounds < 20
+    assert sorted(file.path for file in found) == sorted(path for path in paths if path.startswith("a/"))
+    assert sorted(found, key=lambda file: file.path) == list(lake.list("a/"))
+    assert lake.page("nothing/") == ([], "")
+
+
+def test_a_page_whose_beginning_is_gone_is_followed_by_the_rest(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.adapters.local.lake.PAGE", 2)
+    monkeypatch.setattr("shared.adapters.azure.lake.PAGE", 2)
+    for name in "abcdef":
+        lake.write(f"x/{name}", b"1")
+    _, after = lake.page("x/")
+    for name in "abc":
+        lake.delete(f"x/{name}")
+    lake.write("x/c/new", b"1")
+    assert [file.path for file in lake.page("x/", after)[0]][:1] == ["x/c/new"]
+
+
 def test_a_list_may_be_left_and_files_may_come_and_go_meanwhile(lake: Lake) -> None:
     for number in range(5):
         lake.write(f"a/{number}", b"1")

@@ -247,6 +247,18 @@ def test_a_list_by_prefix_takes_the_prefix_literally(ledger: RunLedger) -> None:
     assert list(ledger.list(Decision, "churn", prefix="zz")) == []
 
 
+def test_a_list_may_start_at_any_key(ledger: RunLedger) -> None:
+    keys = ["a", "a/b", "a0", "b", "b%", "é", "long" * 110 + "x", "long" * 110 + "y", "long" * 110]
+    for key in keys:
+        ledger.insert(decision(key))
+    for start in (*keys, "", "0", "a!", "a/", "c", "🛬"):
+        after = sorted(key for key in keys if key >= start)
+        assert [entry.id for entry in ledger.list(Decision, "churn", start=start)] == after
+        assert [entry.id for entry in ledger.list(Decision, "churn", start=start, limit=2)] == after[:2]
+        prefixed = [key for key in after if key.startswith("b")]
+        assert [entry.id for entry in ledger.list(Decision, "churn", start=start, prefix="b")] == prefixed
+
+
 def test_a_list_stops_at_its_limit_or_its_end(ledger: RunLedger) -> None:
     keys = [f"{number:04}" for number in range(2 * PAGE + 10)]
     for key in keys:

@@ -19,7 +19,8 @@ def story(world: World) -> tuple[object, ...]:
         [(run.id, run.status) for run in world.runs],
         [(version.version, version.status) for version in world.versions.values()],
         (world.state.champion, world.state.previous, world.state.rollout, world.state.training, world.state.preparing),
-        (world.state.active_runs, world.state.waiting, world.state.to_prepare, world.state.open_batches),
+        (world.state.active_runs, world.state.waiting, world.state.to_prepare),
+        (world.state.open_batches, world.state.closed_batches),
         sorted(world.services.split.items()),
         sorted(world.services.jobs),
     )

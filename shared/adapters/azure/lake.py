@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from shared.ports.lake import FileInfo, check_path, check_prefix
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+    from azure.core.paging import ItemPaged
     from azure.storage.blob import BlobClient, BlobProperties, ContainerClient, StorageStreamDownloader
 
 BLOCK = 8 * 1024 * 1024
 """Bytes of a local file that an upload has in memory."""
+PAGE = 5000
+"""Files of a page: the most that the service puts into one answer."""
 MARK = "landfallwrite"
 """Metadata of a file: which write made it."""
 READ_ATTEMPTS = 5
@@ -64,6 +67,20 @@ class BlobLake:
         """All files whose path begins with ``prefix``, in path order, as they are when the first is asked for."""
         check_prefix(prefix)
         return self._sorted(prefix)
+
+    def page(self, prefix: str, after: str = "") -> tuple[Sequence[FileInfo], str]:
+        """One page of the service, in its order: a single call."""
+        check_prefix(prefix)
+        try:
+            with self._asked(f"list {prefix}"):
+                pages = self._blobs(prefix, PAGE).by_page(after or None)
+                files = _files(next(pages, iter(())))
+                return files, pages.continuation_token or ""  # type: ignore[attr-defined]
+        except Rejected:
+            if not after:
+                raise
+            # The service no longer knows where it was: from the beginning.
+            return self.page(prefix)
 
     def read(self, path: str) -> bytes:
         """The whole file. Raises :class:`~shared.errors.Missing` when there is none."""
@@ -183,9 +200,13 @@ class BlobLake:
 
     def _sorted(self, prefix: str) -> Iterator[FileInfo]:
         with self._asked(f"list {prefix}"):
-            pages = self._opened().list_blobs(name_starts_with=prefix or None, include=["metadata"])
-            files = [_file_info(blob.name, blob) for blob in pages if not _is_folder(blob) and _can_be_named(blob.name)]
+            files = _files(self._blobs(prefix))
         yield from sorted(files, key=lambda file: file.path)
+
+    def _blobs(self, prefix: str, together: int | None = None) -> ItemPaged[BlobProperties]:
+        return self._opened().list_blobs(
+            name_starts_with=prefix or None, include=["metadata"], results_per_page=together
+        )
 
     def _properties(self, path: str) -> BlobProperties | None:
         """What the service knows of a file, None when there is none or it is a folder."""
@@ -237,6 +258,10 @@ def _code(error: Exception) -> str:
 
 def _is_folder(found: BlobProperties) -> bool:
     return (found.metadata or {}).get("hdi_isfolder") == "true"
+
+
+def _files(blobs: Iterable[BlobProperties]) -> list[FileInfo]:
+    return [_file_info(blob.name, blob) for blob in blobs if not _is_folder(blob) and _can_be_named(blob.name)]
 
 
 def _can_be_named(path: str) -> bool:

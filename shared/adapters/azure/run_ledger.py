@@ -102,11 +102,15 @@ class TableLedger(RunLedger):
             # The client says nothing when there is none.
             self._opened().delete_entity(*place)
 
-    def list(self, kind: type[E], partition: str, *, prefix: str = "", limit: int | None = None) -> Iterator[E]:
+    def list(
+        self, kind: type[E], partition: str, *, prefix: str = "", start: str = "", limit: int | None = None
+    ) -> Iterator[E]:
         """The entries whose key begins with ``prefix``, in key order, read page by page as they are asked for."""
         place = _place(kind, partition, prefix)
+        check_key(start)
         begin, end = key_range(prefix)
-        return islice(self._in_order(kind, place[0], prefix, begin, end, limit), limit)
+        rows = self._in_order(kind, place[0], prefix, max(begin, key_range(start)[0]), end, limit)
+        return islice((entry for entry in rows if entry.key >= start), limit)
 
     def _write(self, entry: E, place: tuple[str, str], read: _Version | None) -> E:
         write = uuid.uuid4().hex

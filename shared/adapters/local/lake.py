@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from shared.adapters.local.whole_file import remove_leftovers, write_whole
 from shared.errors import AlreadyExists, Missing, Rejected
 from shared.ports.lake import FileInfo, check_path, check_prefix
+
+PAGE = 5000
+"""Files of a page."""
 
 
 class FolderLake:
@@ -46,11 +50,12 @@ class FolderLake:
 
         Holds one folder's names in memory, per level of the tree.
         """
-        check_prefix(prefix)
-        folder, slash, start = prefix.rpartition("/")
-        if slash:
-            self._place(folder)
-        return self._walk(folder + slash, start)
+        return self._below(prefix, "")
+
+    def page(self, prefix: str, after: str = "") -> tuple[Sequence[FileInfo], str]:
+        """The next :data:`PAGE` files in path order, and the last one's path; the names of their folders are read."""
+        files = list(islice(self._below(prefix, after), PAGE))
+        return files, files[-1].path if len(files) == PAGE else ""
 
     def read(self, path: str) -> bytes:
         """The whole file. Raises :class:`~shared.errors.Missing` when there is none."""
@@ -123,8 +128,18 @@ class FolderLake:
             return None
         return _file_info(path, found) if stat.S_ISREG(found.st_mode) else None
 
-    def _walk(self, folder: str, start: str) -> Iterator[FileInfo]:
-        """Files below ``folder`` (empty, or with a slash at its end) whose path in it begins with ``start``."""
+    def _below(self, prefix: str, after: str) -> Iterator[FileInfo]:
+        check_prefix(prefix)
+        folder, slash, start = prefix.rpartition("/")
+        if slash:
+            self._place(folder)
+        return self._walk(folder + slash, start, after)
+
+    def _walk(self, folder: str, start: str, after: str) -> Iterator[FileInfo]:
+        """Files below ``folder`` (empty, or with a slash at its end) whose path in it begins with ``start``.
+
+        Their whole path comes behind ``after``.
+        """
         try:
             with os.scandir(self._root / folder) as entries:
                 # With its slash a folder sorts where the paths below it do: a-b, a.txt, a/b.
@@ -138,7 +153,10 @@ class FolderLake:
         for name in names:
             path = folder + name
             if name.endswith("/"):
-                yield from self._walk(path, "")
+                if path > after or after.startswith(path):
+                    yield from self._walk(path, "", after)
+            elif path <= after:
+                continue
             elif _can_be_named(path) and (info := self._info(path)):
                 yield info
 

@@ -75,9 +75,11 @@ class SqliteLedger(RunLedger):
             "DELETE FROM entries WHERE kind = ? AND partition = ? AND key = ?", _place(kind, partition, key)
         )
 
-    def list(self, kind: type[E], partition: str, *, prefix: str = "", limit: int | None = None) -> Iterator[E]:
+    def list(
+        self, kind: type[E], partition: str, *, prefix: str = "", start: str = "", limit: int | None = None
+    ) -> Iterator[E]:
         """The entries whose key begins with ``prefix``, in key order, read page by page as they are asked for."""
-        place = _place(kind, partition, prefix)
+        place = max(_place(kind, partition, prefix), _place(kind, partition, start))
         return self._pages(kind, place, prefix, limit)
 
     def close(self) -> None:
