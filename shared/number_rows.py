@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from shared import fast_json
+from shared.number_array import NumberArray
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,31 +32,12 @@ _OPENING, _CLOSING = re.compile(rb"\[[ \t\r\n]*\["), re.compile(rb"\][ \t\r\n]*\
 _parsers: deque[Any] = deque(maxlen=PARSERS)
 
 
-class NumberRows(Sequence[list[float]], fast_json.Written):
-    """Rows of doubles. numpy takes them as a matrix (rows, columns); their JSON is what came, as it came."""
+class NumberRows(NumberArray):
+    """Rows of doubles, a matrix (rows, columns); their JSON is what came, as it came."""
 
     def __init__(self, matrix: np.ndarray, text: bytes) -> None:
-        self._matrix = matrix
+        super().__init__(matrix)
         self._text = text
-
-    def __len__(self) -> int:
-        return len(self._matrix)
-
-    @overload
-    def __getitem__(self, index: int) -> list[float]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[float]]: ...
-    def __getitem__(self, index: int | slice) -> list[float] | list[list[float]]:
-        found: list[Any] = self._matrix[index].tolist()
-        return found
-
-    def __iter__(self) -> Iterator[list[float]]:
-        return iter(self._matrix.tolist())
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        import numpy as np
-
-        return np.array(self._matrix, dtype=dtype, copy=copy)
 
     def json(self) -> bytes:
         """The rows on one line."""

@@ -23,6 +23,7 @@ from shared.domain.records import from_record
 from shared.domain.signature import SignatureColumn
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.loop import Loop
+from shared.number_array import NumberArray
 from shared.number_rows import NumberRequest
 from shared.ports.endpoint_service import Answer, Route
 from shared.ports.feature_engine import Manifest
@@ -58,7 +59,7 @@ def score(loop: Loop, name: str, payload: Any, *, deployment: str | None = None,
     Missing for an unknown pipeline or deployment, Refused when nothing can serve yet, Transient when
     the deployment does not answer.
     """
-    folder = loop.catalog.get(name)
+    folder = loop.catalog.lately(name)
     route, mirror = _route(loop, folder, deployment)
     columns, rows = _rows(loop, folder, _version(loop, route), payload)
     keys = _keys(payload, folder.pipeline.features.key, len(rows))
@@ -143,11 +144,13 @@ def _ask_again(loop: Loop, folder: PipelineFolder, route: Route, payload: Any, r
     _ask(loop, folder, route, columns, rows, request_id, mirrored=True)
 
 
-def _positive(answer: Answer, positive: str | None) -> list[float] | None:
+def _positive(answer: Answer, positive: str | None) -> Sequence[float] | None:
     """One probability per row: of the positive class, of the likeliest where there is none; None for regression."""
     if answer.probabilities is None or answer.classes is None:
         return None
     index = positive_class(answer.classes, positive)
+    if isinstance(answer.probabilities, NumberArray):
+        return answer.probabilities.largest() if index is None else answer.probabilities.column(index)
     return [max(row) if index is None else row[index] for row in answer.probabilities]
 
 

@@ -64,6 +64,13 @@ class CompiledModel:
         except NotCovered:
             return self._original().predict(columns, rows)
 
+    def answer(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :meth:`ServedModel.answer`."""
+        try:
+            return self._graph.answer(columns, rows)
+        except NotCovered:
+            return self._original().answer(columns, rows)
+
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """See :meth:`ServedModel.predict_frame`; the frame need not be typed."""
         try:
@@ -122,6 +129,7 @@ class Graph:
         self._bulk = _Bulk(metadata[FOREST], session, threads) if FOREST in metadata else None
         self._fewest = fewest
         self.classes: list[Any] | None = known["classes"]
+        self._labels = None if self.classes is None else np.asarray(self.classes)
         self.columns: tuple[str, ...] = tuple(column["name"] for column in known["columns"])
         kinds = [column["type"] for column in known["columns"]]
         optional = [not column["required"] for column in known["columns"]]
@@ -137,6 +145,13 @@ class Graph:
 
     def predict(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Predictions:
         """Answer rows of JSON values. Raises NotCovered."""
+        return self._said(self._asked(columns, rows))
+
+    def answer(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`predict`: predictions (rows) and probabilities (rows, classes), None for regression."""
+        return self._arrays(self._asked(columns, rows))
+
+    def _asked(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> np.ndarray:
         import numpy as np
 
         if tuple(columns) != self.columns:
@@ -148,28 +163,23 @@ class Graph:
         try:
             if not self._texts:
                 numbers = np.asarray(rows, dtype="float64").T
-                return self._said(self._run(self._feed(numbers, []), len(rows)))
+                return self._run(self._feed(numbers, []), len(rows))
             given = list(zip(*rows, strict=True))
             numbers = np.array([given[i] for i in self._numbers], dtype="float64").reshape(-1, len(rows))
         except (TypeError, ValueError, OverflowError) as error:
             raise NotCovered from error
         feed = self._feed(numbers, [self._text(i, given[i]) for i in self._texts])
-        return self._said(self._run(feed, len(rows)))
+        return self._run(feed, len(rows))
 
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame. Raises NotCovered."""
-        return self._said(self._asked(frame))
+        return self._said(self._asked_frame(frame))
 
     def answer_frame(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         """As :meth:`predict_frame`: predictions (rows) and probabilities (rows, classes), None for regression."""
-        import numpy as np
+        return self._arrays(self._asked_frame(frame))
 
-        answer = self._asked(frame)
-        if self.classes is None:
-            return answer.ravel(), None
-        return np.asarray(self.classes).take(answer.argmax(axis=1)), answer
-
-    def _asked(self, frame: pd.DataFrame) -> np.ndarray:
+    def _asked_frame(self, frame: pd.DataFrame) -> np.ndarray:
         import numpy as np
 
         try:
@@ -253,10 +263,13 @@ class Graph:
         return answer
 
     def _said(self, answer: np.ndarray) -> Predictions:
-        if self.classes is None:
-            return Predictions(answer.ravel().tolist(), None, None)
-        classes = self.classes
-        return Predictions([classes[i] for i in answer.argmax(axis=1).tolist()], answer.tolist(), classes)
+        values, probabilities = self._arrays(answer)
+        return Predictions(values.tolist(), None if probabilities is None else probabilities.tolist(), self.classes)
+
+    def _arrays(self, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        if self._labels is None:
+            return answer.ravel(), None
+        return self._labels.take(answer.argmax(axis=1)), answer
 
 
 class _Bulk:

@@ -64,11 +64,15 @@ class ServedModel:
         ``columns`` may be in any order; None is a missing value. Raises InvalidRequest when a column
         of the signature is missing, a value does not fit its type, or the model refuses the rows.
         """
+        return self._said(*self.answer(columns, rows))
+
+    def answer(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """As :meth:`predict`: predictions (rows) and probabilities (rows, classes), None for regression."""
         # Who asks by rows asks for a few, and not alone: a table of many is a frame.
         if not hasattr(self._threads, "alone"):
             openmp.alone()
             self._threads.alone = True
-        return self.predict_frame(self._frame(columns, rows))
+        return self.answer_frame(self._frame(columns, rows))
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """``frame`` with the signature's columns in order and, where no value is missing, of its exact types."""
@@ -82,7 +86,9 @@ class ServedModel:
 
     def predict_frame(self, frame: pd.DataFrame) -> Predictions:
         """Answer a frame that has the signature's columns in order. Raises InvalidRequest when the model refuses it."""
-        values, probabilities = self.answer_frame(frame)
+        return self._said(*self.answer_frame(frame))
+
+    def _said(self, values: np.ndarray, probabilities: np.ndarray | None) -> Predictions:
         return Predictions(values.tolist(), None if probabilities is None else probabilities.tolist(), self.classes)
 
     def answer_frame(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:

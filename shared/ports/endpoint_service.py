@@ -46,11 +46,11 @@ class Answer:
     ``milliseconds`` is the time that the deployment took.
     """
 
-    predictions: list[Any]
+    predictions: Sequence[Any]
     deployment: str
     version: str
     milliseconds: float
-    probabilities: list[list[float]] | None = None
+    probabilities: Sequence[Sequence[float]] | None = None
     classes: list[Any] | None = None
 
 

@@ -339,10 +339,10 @@ def test_a_model_that_refuses_what_its_graph_answers_is_not_compiled(tmp_path: P
     assert graph
 
     class Timid(ServedModel):
-        def predict_frame(self, frame: pd.DataFrame) -> Any:
+        def answer_frame(self, frame: pd.DataFrame) -> Any:
             if (frame["total"] == -3e38).any():
                 raise InvalidRequest("too small")
-            return super().predict_frame(frame)
+            return super().answer_frame(frame)
 
     with pytest.raises(NotCompiled, match=r"the model refuses total = -3e\+38, which its graph answers \(too small\)"):
         compiling._prove(graph, Timid(folder), inputs("tree", rows(50, 2)))

@@ -10,9 +10,10 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from functions.http_score import MAX_BYTES, http_score
+from functions.http_score import http_score
 from shared import bootstrap
 from shared.errors import Transient
+from shared.http_scoring import MAX_BYTES
 from shared.loop import Loop
 
 ROW = [3, 70.5, "month", True, "2021-02-03T00:00:00"]

@@ -22,12 +22,15 @@ from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
 from shared.jobs.compiled_model import CompiledModel, load
 from shared.jobs.served_model import ServedModel
+from shared.number_array import sequence
 from shared.ports.clock import Clock
 from shared.ports.endpoint_service import Answer, Deployment, Route, check_split
 
 if TYPE_CHECKING:
     from shared.adapters.local.model_registry import MlflowRegistry
 
+LATELY = 0.02
+"""Seconds for which a look at an endpoint's file serves who asks its deployments for answers."""
 LOADING_ATTEMPTS = 3
 """A deployment whose loading was cut short this often is failed: its model may be what ends the process."""
 
@@ -67,6 +70,7 @@ class LocalEndpoints:
         self._lake = lake
         self._files: dict[str, Path] = {}
         self._states: dict[str, tuple[tuple[int, int], _State]] = {}
+        self._seen: dict[str, tuple[float, _State]] = {}
         self._models: dict[tuple[str, str, str, str], CompiledModel | ServedModel] = {}
         self._loading = threading.Lock()
 
@@ -157,7 +161,7 @@ class LocalEndpoints:
         self, endpoint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, deployment: str | None = None
     ) -> Answer:
         """See :meth:`EndpointService.score`."""
-        state = self._state(endpoint)
+        state = self._lately(endpoint)
         if state is None:
             raise Missing(f"there is no endpoint {endpoint}")
         if deployment is None:
@@ -174,14 +178,14 @@ class LocalEndpoints:
         except Exception as error:
             raise Transient(f"version {present.version} of model {present.model} cannot be loaded: {error}") from error
         start = time.perf_counter()
-        values, probabilities, classes = model.predict(columns, rows)
+        values, probabilities = model.answer(columns, rows)
         return Answer(
-            predictions=values,
+            predictions=sequence(values),
             deployment=deployment,
             version=present.version,
             milliseconds=(time.perf_counter() - start) * 1000,
-            probabilities=probabilities,
-            classes=classes,
+            probabilities=None if probabilities is None else sequence(probabilities),
+            classes=model.classes,
         )
 
     def _model(self, endpoint: str, deployment: Deployment, folder: str) -> CompiledModel | ServedModel:
@@ -245,6 +249,11 @@ class LocalEndpoints:
                 reason = f"{type(error).__name__}: {error}"
             self._change(endpoint, end)
 
+    def _lately(self, endpoint: str) -> _State | None:
+        """The state as it was a moment ago: who asks for answers has just looked for the route."""
+        seen = self._seen.get(endpoint)
+        return seen[1] if seen and time.monotonic() - seen[0] < LATELY else self._state(endpoint)
+
     def _state(self, endpoint: str) -> _State | None:
         """The present state, from memory as long as its file is the same; None when there is no endpoint."""
         if not _NAME.fullmatch(endpoint):
@@ -257,6 +266,7 @@ class LocalEndpoints:
         stamp = (stat.st_mtime_ns, stat.st_ino)
         known = self._states.get(endpoint)
         if known and known[0] == stamp:
+            self._seen[endpoint] = (time.monotonic(), known[1])
             return known[1]
         record = json.loads(file.read_text())
         state = _State(
@@ -267,6 +277,7 @@ class LocalEndpoints:
             folders=record.get("folders", {}),
         )
         self._states[endpoint] = (stamp, state)
+        self._seen.pop(endpoint, None)
         for key in list(self._models):
             served = state.deployments.get(key[1])
             if key[0] == endpoint and (served is None or (served.model, served.version) != key[2:]):
@@ -295,6 +306,7 @@ class LocalEndpoints:
             "folders": state.folders,
         }
         # Its time stamps always differ, which those of quick writes by other ways do not.
+        self._seen.pop(endpoint, None)
         write_whole(self._file(endpoint), json.dumps(record).encode(), staging=self._folder / ".partial")
 
     def _file(self, endpoint: str) -> Path:
