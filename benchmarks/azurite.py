@@ -5,13 +5,38 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from shared.adapters.azure.run_ledger import TableLedger
+from shared.ports.run_ledger import RunLedger
 from tests.azurite import Azurite, Unavailable
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient
+
+TOGETHER = 100
+"""Entities that a table takes in one transaction."""
+
+
+def entities(ledger: RunLedger) -> list[dict[str, Any]]:
+    """All that the table of a ledger holds."""
+    return [dict(entity) for entity in _table(ledger).list_entities()]
+
+
+def insert(ledger: RunLedger, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put entities of one partition into the table of a ledger, as many a call as a table takes."""
+    for begin in range(0, len(rows), TOGETHER):
+        _table(ledger).submit_transaction([("create", row) for row in rows[begin : begin + TOGETHER]])
+
+
+def _table(ledger: RunLedger) -> TableClient:
+    if not isinstance(ledger, TableLedger):
+        raise TypeError(f"{ledger!r} is in no table")
+    return ledger._opened()
 
 
 @contextmanager
