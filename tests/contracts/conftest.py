@@ -15,18 +15,21 @@ from tests.standin import StandIn, Storage
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "without_pool: on Azure, tests/spark runs it on the job's script without a pool")
+    config.addinivalue_line("markers", "same_code: what the job's code, the same on Azure, does: run on a laptop")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Races of processes are run on a laptop only: to a service, threads with clients of their own are the same.
 
-    So are tests of what a features job makes that need no Spark pool around its script (two seconds and more each).
+    So are tests of what a features job makes that need no Spark pool around its script (two seconds and more each),
+    and of what a scoring job makes of its rows: shared.jobs.score_batch, once the rows are on its machine.
     """
     twice = [
         item
         for item in items
         if _parameters(item) >= {("backend", "azure"), ("how", "processes")}
         or (("features", "azure") in _parameters(item) and item.get_closest_marker("without_pool"))
+        or (("harness", "azure") in _parameters(item) and item.get_closest_marker("same_code"))
     ]
     config.hook.pytest_deselected(items=twice)
     items[:] = [item for item in items if item not in twice]

@@ -30,7 +30,7 @@ from tests.standin.memory_blobs import MemoryBlobs
 from tests.standin.synapse import ARTIFACTS, Synapse
 
 ACTIVITIES = {"Copy", "Fail", "IfCondition", "SetVariable", "Until", "Wait", "WebActivity"}
-LONGEST_WAIT = 0.05
+LONGEST_WAIT = 0.2
 PAGE = 2
 """Runs on a page of a query: small, so that there is more than one."""
 
