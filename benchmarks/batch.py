@@ -57,7 +57,7 @@ def measured(rows: int) -> list[Figure]:
     """Seconds and most memory of each, once. Raises CalledProcessError unless Landfall predicts what a model does."""
     with tempfile.TemporaryDirectory(prefix="landfall-batch-") as name:
         work = Path(name)
-        scoring._prepare(work)
+        scoring.prepare(work)
         _crown(work)
         source, ours, theirs = work / "rows.parquet", work / "ours.parquet", work / "theirs.parquet"
         subprocess.run([sys.executable, "-c", GENERATE, str(source), str(rows), ",".join(scoring.COLUMNS)], check=True)

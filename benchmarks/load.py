@@ -59,9 +59,42 @@ def run(
                     connection.open()
                     selector.register(connection.socket, selectors.EVENT_READ, connection)
                 connection.ask(question)
-    took = time.perf_counter() - begun
+    return _load(taken, time.perf_counter() - begun)
+
+
+def paced(port: int, requests: Sequence[bytes], connections: int, seconds: float, rate: float) -> Load:
+    """Ask ``rate`` times a second over so many connections, whatever has been answered.
+
+    Milliseconds are counted from when a question was due: one that found no connection free has waited, too.
+    """
+    selector = selectors.DefaultSelector()
+    idle = [_Connection(port, 200) for _ in range(connections)]
+    for connection in idle:
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+    todo, taken, asked = itertools.cycle(requests), [], 0
+    begun = time.perf_counter()
+    while (now := time.perf_counter()) < begun + seconds:
+        while idle and begun + asked / rate <= now:
+            connection = idle.pop()
+            connection.ask(next(todo), due=begun + asked / rate)
+            asked += 1
+        for key, _ in selector.select(max(0.0, begun + asked / rate - time.perf_counter()) if idle else None):
+            connection = key.data
+            if connection.answered():
+                taken.append((time.perf_counter() - connection.asked) * 1000)
+                if connection.ended:
+                    selector.unregister(connection.socket)
+                    connection.open()
+                    selector.register(connection.socket, selectors.EVENT_READ, connection)
+                idle.append(connection)
+    for key in list(selector.get_map().values()):
+        key.data.socket.close()
+    return _load(taken, seconds)
+
+
+def _load(taken: list[float], seconds: float) -> Load:
     taken.sort()
-    return Load(len(taken) / took, statistics.median(taken), taken[min(len(taken) - 1, len(taken) * 99 // 100)])
+    return Load(len(taken) / seconds, statistics.median(taken), taken[min(len(taken) - 1, len(taken) * 99 // 100)])
 
 
 class _Connection:
@@ -81,9 +114,9 @@ class _Connection:
         self.socket = self._new()
         self.ended = False
 
-    def ask(self, request: bytes) -> None:
+    def ask(self, request: bytes, *, due: float | None = None) -> None:
         self._got.clear()
-        self.asked = time.perf_counter()
+        self.asked = time.perf_counter() if due is None else due
         self.socket.sendall(request)
 
     def _new(self) -> socket.socket:

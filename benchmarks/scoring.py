@@ -28,6 +28,8 @@ from shared.settings import ROOT, child_environment
 SCRIPTS = ROOT / "benchmarks" / "peers"
 COLUMNS = [f"feature{i}" for i in range(20)]
 START_SECONDS = 120
+PACED = 400
+"""One-row requests a second at which latencies are compared: half of what the slowest compiled contender answers."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ def run(quick: bool) -> list[Figure]:
                 values = {name: [getattr(one, figure) for one in loads[1:]] for name, loads in taken.items()}
                 title = f"scoring {what}, {connections} connections, {figure}"
                 figures += compared(title, unit, values, more_is_better=figure == "rate")
+        # All that can keep up: the others would only tell how long the queue before them has become.
+        keep_up = {name: found for name, found in ports.items() if _keeps_up(found, rows)}
+        paced: dict[str, list[load.Load]] = {name: [] for name in keep_up}
+        for _ in range(rounds + 1):
+            for name, (contender, port) in keep_up.items():
+                paced[name].append(load.paced(port, _requests(contender, rows, 1), 16, seconds, PACED))
+        for figure in ("p50", "p99"):
+            values = {name: [getattr(one, figure) for one in loads[1:]] for name, loads in paced.items()}
+            figures += compared(f"scoring one row, {PACED} a second, {figure}", "ms", values)
         memory = {name: [_peak_megabytes(port)] for name, (_, port) in ports.items()}
         return [*figures, *compared("scoring, memory", "MB", memory)]
 
@@ -280,10 +291,18 @@ def _proven(contender: Contender, port: int, rows: list[list[float]], work: Path
 def _asked(
     contender: Contender, port: int, rows: list[list[float]], size: int, connections: int, seconds: float
 ) -> load.Load:
+    return load.run(port, _requests(contender, rows, size), connections, seconds)
+
+
+def _keeps_up(found: tuple[Contender, int], rows: list[list[float]]) -> bool:
+    contender, port = found
+    return load.run(port, _requests(contender, rows, 1), 16, 1.0).rate > 1.3 * PACED
+
+
+def _requests(contender: Contender, rows: list[list[float]], size: int) -> list[bytes]:
     groups = [rows[begin : begin + size] for begin in range(0, min(len(rows), 200 * size), size)]
     headers = contender.key()
-    requests = [load.request(contender.path, json.dumps(contender.body(group)).encode(), headers) for group in groups]
-    return load.run(port, requests, connections, seconds)
+    return [load.request(contender.path, json.dumps(contender.body(group)).encode(), headers) for group in groups]
 
 
 def _peak_megabytes(port: int) -> float:
