@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, table, write
 
-BENCHMARKS = ("cold_start", "signals", "burst", "flat", "scoring", "batch", "features", "drift")
+BENCHMARKS = ("cold_start", "signals", "burst", "flat", "scoring", "batch", "features", "increments", "drift")
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)}; all by default")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ LOOK = 0.05
 """Seconds between two looks at the memory of a contender."""
 FOUND = """
 import duckdb, json, sys
-folder = sys.argv[1] + "/features/bank-customers/run"
+folder = "/".join([sys.argv[1], "features/bank-customers", sys.argv[2]])
 query = f"SELECT count(*), CAST(sum(CustomerId) AS BIGINT) FROM read_parquet(['{folder}/train/*', '{folder}/test/*'])"
 print(json.dumps(duckdb.sql(query).fetchall()[0]))
 """
@@ -69,37 +69,52 @@ def _proven(answers: Mapping[str, list[int]]) -> None:
 
 def _by_hand(python: str, script: str, source: Path) -> tuple[float, float, list[int]]:
     with tempfile.TemporaryDirectory(dir=source.parents[3]) as folder:
-        return _process([python, str(SCRIPTS / f"{script}_features.py"), str(source), folder])
+        return process([python, str(SCRIPTS / f"{script}_features.py"), str(source), folder])
 
 
 def _ours(home: Path, source: Path, memory: int) -> tuple[float, float, list[int]]:
     """The process of a features job, of a pipeline that has prepared nothing yet."""
     shutil.rmtree(home / "lake" / "features", ignore_errors=True)
+    return features_job(home, "run", [source], memory=memory)
+
+
+def features_job(
+    home: Path, run: str, files: Sequence[Path], earlier: Sequence[Path] = (), *, base: str = "", memory: int = 0
+) -> tuple[float, float, list[int]]:
+    """Seconds, MB at the most, and rows with the sum of their keys of a features job's process.
+
+    The lake of ``home`` has the parquet ``files`` and those that landed ``earlier``, which run ``base`` prepared.
+    """
     lake = FolderLake(home / "lake", "landfall", "lake")
-    info = lake.stat(str(source.relative_to(home / "lake")))
-    assert info is not None
     folder = Catalog(ROOT / "pipelines").get("bank-customers")
     job = FeaturesJob(
-        name="run-features",
+        name=f"{run}-features",
         pipeline=replace(folder.pipeline, landing=replace(folder.pipeline.landing, format="parquet")),
-        run="run",
+        run=run,
         sql=folder.sql,
-        files=(LandedFile(path=info.path, etag=info.etag, size=info.size, at=info.modified),),
-        earlier=(),
-        fingerprint="benchmark",
-        output="features/bank-customers/run",
+        files=tuple(_landed(lake, home, files)),
+        earlier=tuple(_landed(lake, home, earlier)),
+        fingerprint=run,
+        output=f"features/bank-customers/{run}",
+        base=base and f"features/bank-customers/by-input/{base}.json",
     )
     spec = FeaturesSpec(
         job=job, lake=str(home / "lake"), account="landfall", container="lake", work=str(home / "work"), memory=memory
     )
     (home / "spec.json").write_text(json.dumps(to_record(spec)))
-    command = [sys.executable, "-m", "shared.adapters.local.features_job", str(home / "spec.json")]
-    took, megabytes, _ = _process(command)
-    found = subprocess.run([sys.executable, "-c", FOUND, str(home / "lake")], capture_output=True, check=True)
+    took, megabytes, _ = process([sys.executable, "-m", "shared.adapters.local.features_job", str(home / "spec.json")])
+    found = subprocess.run([sys.executable, "-c", FOUND, str(home / "lake"), run], capture_output=True, check=True)
     return took, megabytes, json.loads(found.stdout)
 
 
-def _process(command: list[str]) -> tuple[float, float, list[int]]:
+def _landed(lake: FolderLake, home: Path, files: Sequence[Path]) -> Iterator[LandedFile]:
+    for file in files:
+        info = lake.stat(str(file.relative_to(home / "lake")))
+        assert info is not None
+        yield LandedFile(path=info.path, etag=info.etag, size=info.size, at=info.modified)
+
+
+def process(command: list[str]) -> tuple[float, float, list[int]]:
     """(seconds, MB at the most of it and its children, last line as JSON or nothing) of a process from start to end."""
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()

@@ -135,6 +135,7 @@ def _submit(loop: Loop, folder: PipelineFolder, run: Run) -> bool:
         fingerprint=fingerprint,
         output=run.features,
         min_rows=pipeline.landing.complete.min_rows if short_allowed else 0,
+        base=_base(loop, folder, earlier),
     )
     try:
         loop.ports.features.submit(job)
@@ -187,7 +188,7 @@ def _batches(loop: Loop, run: Run) -> list[Batch]:
 
 
 def _reuse(loop: Loop, run: Run, fingerprint: str) -> bool:
-    known = f"features/{run.pipeline}/by-input/{fingerprint}.json"
+    known = _by_input(run.pipeline, fingerprint)
     if loop.ports.lake.stat(known) is None:
         return False
     manifest = from_record(Manifest, json.loads(loop.ports.lake.read(known)))
@@ -195,6 +196,16 @@ def _reuse(loop: Loop, run: Run, fingerprint: str) -> bool:
         record = to_record(replace(manifest, run=run.id))
         loop.ports.lake.write(f"{run.features}/manifest.json", json.dumps(record).encode())
     return True
+
+
+def _base(loop: Loop, folder: PipelineFolder, earlier: Sequence[LandedFile]) -> str:
+    """The manifest of just ``earlier``, for the job to add to; empty when there is none."""
+    path = _by_input(folder.pipeline.name, _fingerprint(folder, (), earlier))
+    return path if earlier and loop.ports.lake.stat(path) else ""
+
+
+def _by_input(pipeline: str, fingerprint: str) -> str:
+    return f"features/{pipeline}/by-input/{fingerprint}.json"
 
 
 def _files(batches: Iterable[Batch]) -> tuple[LandedFile, ...]:

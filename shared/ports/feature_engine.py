@@ -18,7 +18,9 @@ class FeaturesJob:
 
     ``files`` landed in this batch and are checked; ``earlier`` landed before, in landing order, and
     were accepted. ``sql`` is the text of features.sql. ``fingerprint`` names this exact input.
-    Fewer rows in ``files`` than ``min_rows`` make the manifest short.
+    Fewer rows in ``files`` than ``min_rows`` make the manifest short. ``base`` is the lake path of the manifest that
+    just ``earlier`` gave, with the same pipeline and ``sql``, empty when there is none: an engine may add the batch
+    to those features instead of reading ``earlier``, where that gives the same.
     """
 
     name: str
@@ -30,6 +32,7 @@ class FeaturesJob:
     fingerprint: str
     output: str
     min_rows: int = 0
+    base: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class Manifest:
     ``table`` is the Delta table's folder and ``table_version`` the version that this run pinned;
     ``profile`` is the reference profile's path. ``columns`` maps each feature column to its type
     (string, int, double, boolean, date, timestamp), without key and label. ``sql`` is the query that
-    made them: raw rows are scored with that one, whatever features.sql says since.
+    made them: raw rows are scored with that one, whatever features.sql says since. ``prepared`` says whether the
+    batch was added to earlier features, or why all was prepared anew, where the engine knows both ways.
     """
 
     run: str
@@ -64,6 +68,7 @@ class Manifest:
     landed_columns: dict[str, str] = field(default_factory=dict)
     row_wise: bool = False
     sql: str = ""
+    prepared: str = ""
 
 
 class FeatureEngine(Protocol):

@@ -43,7 +43,7 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
             "training",
             "waiting",
             f"{manifest.train_rows:,} train and {manifest.test_rows:,} held-out rows, "
-            f"table version {manifest.table_version}",
+            f"table version {manifest.table_version}" + (manifest.prepared and f"; {manifest.prepared}"),
             features_version=manifest.table_version,
         )
         outcome = _outcome(signal, "done", training.request(loop, folder, run), *run.batches)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def commit(table: Path, files: Sequence[Path], schema: pa.Schema, mark: Mapping[str, str]) -> int:
     """Make the rows of ``files``, all of ``schema``, the whole content of ``table``; returns the version.
 
-    A version that carries ``mark`` already is taken again. Runs that commit at once do so one after the other. The
-    files must lie on the table's file system and never be written to again: each becomes a second name of the same
-    data.
+    The log says what changed: a file of the table's last version stays, when its name is among theirs, so a name must
+    never stand for other rows. A version that carries ``mark`` already is taken again. Runs that commit at once do so
+    one after the other. The files must lie on the table's file system and never be written to again: each becomes a
+    second name of the same data.
     """
     import deltalake
     from deltalake.exceptions import TableNotFoundError
@@ -39,10 +40,17 @@ def commit(table: Path, files: Sequence[Path], schema: pa.Schema, mark: Mapping[
         if (known := _marked(found, mark)) is not None:
             return known
         _allow_times(found, schema)
-        actions: list[AddAction | RemoveAction] = [*_linked(table, files)]
-        found.create_write_transaction(
-            actions, mode="overwrite", schema=deltalake.Schema.from_arrow(schema), commit_properties=properties
-        )
+        fields = deltalake.Schema.from_arrow(schema)
+        if fields == found.schema():
+            stays, gone = _compared(found, {file.name for file in files})
+            actions: list[AddAction | RemoveAction] = [
+                *_linked(table, [f for f in files if f.name not in stays]),
+                *gone,
+            ]
+            found.create_write_transaction(actions, mode="append", schema=fields, commit_properties=properties)
+        else:
+            actions = [*_linked(table, files)]
+            found.create_write_transaction(actions, mode="overwrite", schema=fields, commit_properties=properties)
         found.update_incremental()
         return found.version()
 
@@ -67,16 +75,29 @@ def _marked(table: DeltaTable, mark: Mapping[str, str]) -> int | None:
     return None
 
 
+def _compared(found: DeltaTable, names: Collection[str]) -> tuple[set[str], list[RemoveAction]]:
+    """Those of ``names`` that the table has, and what takes its other files away."""
+    import pyarrow as pa
+    from deltalake.transaction import RemoveAction
+
+    now = time.time_ns() // 1_000_000
+    present = pa.table(found.get_add_actions()).select(["path", "size_bytes"]).to_pylist()
+    gone = [file for file in present if file["path"] not in names]
+    removed = [RemoveAction(file["path"], True, now, file["size_bytes"], {}) for file in gone]
+    return {file["path"] for file in present} & set(names), removed
+
+
 def _linked(table: Path, files: Sequence[Path]) -> Iterator[AddAction]:
     from deltalake.transaction import AddAction
     from pyarrow import parquet
 
     for file in files:
-        name = f"part-{uuid.uuid4()}.parquet"
-        os.link(file, table / name)
+        # It is there already when it was part of an earlier version than the last.
+        if not (table / file.name).exists():
+            os.link(file, table / file.name)
         info = file.stat()
         stats = {"numRecords": parquet.read_metadata(file).num_rows}
-        yield AddAction(name, info.st_size, {}, info.st_mtime_ns // 1_000_000, True, json.dumps(stats))
+        yield AddAction(file.name, info.st_size, {}, info.st_mtime_ns // 1_000_000, True, json.dumps(stats))
 
 
 def _allow_times(table: Any, schema: pa.Schema) -> None:

@@ -1,5 +1,9 @@
 """The process of a features job: ``python -m shared.adapters.local.features_job <spec.json>``.
 
+Where features.sql makes each row of one landed row and passes on its key, a batch is added to the features there are:
+its rows alone are read, prepared and checked, and rows of the same keys are replaced. Everything else is prepared anew
+from all that has landed, with the same result.
+
 It may die anywhere and be run again: working files are its own, every output appears whole under one
 name, the Delta table is not written twice for a run, and the manifest comes last.
 """
@@ -18,16 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared import landed_labels
-from shared.adapters.local import delta_versions
+from shared.adapters.local import base_features, delta_versions, pieces
+from shared.adapters.local.additions import SIDES, Addition
+from shared.adapters.local.base_features import Base, Facts, profile_limit
 from shared.adapters.local.clock import SystemClock
+from shared.adapters.local.known_rows import Anew
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.landed_files import LandedFiles
+from shared.adapters.local.pieces import Piece
 from shared.column_types import SQL_TYPES, quote, text, type_of
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
 from shared.features_sql import analyse, passes_on, without_distinct
-from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
+from shared.landed_rows import Landed, fault, is_reserved
 from shared.ports.clock import Clock
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
@@ -80,8 +88,15 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
     if lake.stat(path):
         print(f"{path} is there already: nothing to do")
         return from_record(Manifest, json.loads(lake.read(path)))
-    with _engine(work, memory) as connection:
-        manifest, reusable = _Preparation(connection, job, lake, clock).run()
+    try:
+        base = base_features.find(job, lake) if job.earlier else None
+        with _engine(work, memory) as connection:
+            manifest, reusable = _Preparation(connection, job, lake, work, clock, base).run()
+    except Anew as reason:
+        print(f"prepares all anew: {reason}")
+        with _engine(work, memory) as connection:
+            manifest, reusable = _Preparation(connection, job, lake, work, clock).run()
+        manifest = replace(manifest, prepared=f"prepared all anew: {reason}")
     data = json.dumps(to_record(manifest), indent=1).encode()
     if reusable:
         lake.write(f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json", data)
@@ -120,10 +135,25 @@ def _engine(work: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 class _Preparation:
-    def __init__(self, connection: duckdb.DuckDBPyConnection, job: FeaturesJob, lake: Lake, clock: Clock) -> None:
+    """One way from landed files to a manifest: of all that landed, or of the batch alone when there is a ``base``.
+
+    With a base, raises :class:`Anew` where its features and the batch's alone do not tell the result.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        job: FeaturesJob,
+        lake: Lake,
+        work: Path,
+        clock: Clock,
+        base: Base | None = None,
+    ) -> None:
         self._con = connection
+        self._addition = Addition(connection, base, job.pipeline) if base else None
         self._job = job
         self._lake = lake
+        self._work = work
         self._clock = clock
         self._features = job.pipeline.features
         self._is_test = sql_condition(quote(self._features.key), self._features.test_share)
@@ -134,8 +164,10 @@ class _Preparation:
         facts = analyse(job.sql)
         if facts.faults:
             raise Rejected("; ".join(str(found) for found in facts.faults))
-        files = LandedFiles(self._con, self._lake, job.pipeline.landing)
-        landed = files.load([(f.path, f.etag) for f in job.earlier], [(f.path, f.etag) for f in job.files])
+        base = self._addition.base if self._addition else None
+        files = LandedFiles(self._con, self._lake, job.pipeline.landing, base.facts.known if base else None)
+        earlier = () if base else job.earlier
+        landed = files.load([(f.path, f.etag) for f in earlier], [(f.path, f.etag) for f in job.files])
         print(f"read {len(job.files)} landed files with {landed.batch_rows:,} rows; {landed.rows:,} rows in all")
         manifest = Manifest(
             run=job.run,
@@ -163,10 +195,18 @@ class _Preparation:
             return _reject(manifest, faults), False
         folder = f"features/{job.pipeline.name}/table"
         mark = {"landfall.run": job.run, "landfall.fingerprint": job.fingerprint}
-        version = delta_versions.commit(Path(self._lake.uri(folder)), self._write_rows(), self._schema(), mark)
+        sample = self._take_sample(counts[False])
+        made = self._write_rows(counts)
+        output = Path(self._lake.uri(job.output))
+        written = [output / side / piece.name for side in SIDES for piece in made[side]]
+        version = delta_versions.commit(Path(self._lake.uri(folder)), written, self._schema(), mark)
         self._write_labels(landed)
         profile = f"{job.output}/profile.json"
         self._lake.write(profile, json.dumps(self._profile(columns, counts[False])).encode())
+        if landed.complete and not base_features.obstacle(job, landed.types):
+            known = files.known(landed)
+            found = Facts(layout=base_features.LAYOUT, known=known, columns=columns, pieces=made, sample=sample)
+            self._store(found)
         outside = (self._features.key, self._features.label)
         return replace(
             manifest,
@@ -179,6 +219,9 @@ class _Preparation:
             table_version=version,
             profile=profile,
             columns={name: kind for name, kind in columns.items() if name not in outside},
+            prepared=f"added {landed.batch_rows:,} landed rows to {base.manifest.train.rpartition('/')[0]}"
+            if base
+            else "",
         ), landed.complete
 
     def _view_landed(self, landed: Landed) -> None:
@@ -263,6 +306,12 @@ class _Preparation:
         row = self._con.execute(f"SELECT {', '.join(measures)} FROM features").fetchone()
         assert row is not None
         rows, no_key, repeated, no_label, classes, test, *infinite = row
+        if self._addition:
+            if list(columns.items()) != list(self._addition.base.facts.columns.items()):
+                raise Anew("features.sql gives other types")
+            if no_key or repeated or no_label or any(infinite):
+                raise Anew("features.sql gives rows of the batch that break a rule")
+            return [], self._addition.add_up({"train": rows - test, "test": test}, classes)
         faults = []
         if rows == 0:
             faults.append(fault("no_features", "features.sql leaves no row over. Land rows that it keeps."))
@@ -299,24 +348,26 @@ class _Preparation:
         query = f"SELECT {picked} FROM features WHERE {condition} ORDER BY {key} LIMIT 5"
         return [{"file": "", "row": None, "key": k, "value": v} for k, v in self._con.execute(query).fetchall()]
 
-    def _write_rows(self) -> list[Path]:
-        """One parquet file each below train/ and test/, moved into place when it is whole; returns both."""
+    def _write_rows(self, counts: dict[bool, int]) -> dict[str, list[Piece]]:
+        """The pieces below train/ and test/, which are moved into place when they are whole."""
         output = Path(self._lake.uri(self._job.output))
         temporary = output / "_temporary"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        places = []
-        for side, condition in (("train", "NOT landfall_test"), ("test", "landfall_test")):
-            whole = temporary / f"{side}.parquet"
-            # Sorted, so that the same rows give the same files and a repeated training the same model.
-            query = f"SELECT {_FEATURES} FROM features WHERE {condition} ORDER BY {quote(self._features.key)}"
-            self._con.execute(f"COPY ({query}) TO {text(str(whole))} (FORMAT parquet)")
-            with whole.open("rb") as file:
-                os.fsync(file.fileno())
-            (output / side).mkdir(exist_ok=True)
-            places.append(whole.replace(output / side / "part-00000.parquet"))
+        made: dict[str, list[Piece]] = {}
+        for side, condition in SIDES.items():
+            (temporary / side).mkdir(parents=True)
+            query = f"SELECT {_FEATURES} FROM features WHERE {condition}"
+            if self._addition:
+                made[side] = self._addition.write(side, query, temporary / side)
+            else:
+                some = f"{query} AND landfall_digits < {profile_limit(counts[side == 'test'])}"
+                made[side] = pieces.write_all(self._con, query, some, self._features.key, temporary / side)
+        for side in SIDES:
+            # What a process left that died before its manifest.
+            shutil.rmtree(output / side, ignore_errors=True)
+            (temporary / side).replace(output / side)
         temporary.rmdir()
-        return places
+        return made
 
     def _schema(self) -> pa.Schema:
         return self._con.cursor().sql(f"SELECT {_FEATURES} FROM features LIMIT 0").to_arrow_table().schema
@@ -336,21 +387,42 @@ class _Preparation:
         rows = self._con.execute(query).fetchall()
         self._lake.write(landed_labels.path(job.pipeline.name, job.run, job.files), landed_labels.dumps(rows))
 
+    def _take_sample(self, train_rows: int) -> int:
+        """Make ``landfall_sample``: training rows with digits below a limit, which is returned.
+
+        Twice as many as the profile needs, so that those of the next runs are among them, too, when rows go.
+        """
+        limit = min(base_features.ALL_DIGITS, 2 * profile_limit(train_rows))
+        query = f"SELECT * EXCLUDE (landfall_test) FROM features WHERE {SIDES['train']} AND landfall_digits < "
+        if self._addition:
+            limit = min(limit, self._addition.base.facts.sample)
+            if limit < profile_limit(train_rows):
+                raise Anew("the sample of rows that make the profile has become too small")
+            query = f"{self._addition.sample()} WHERE landfall_digits < {limit} UNION ALL {query}"
+        self._con.execute(f"CREATE TABLE landfall_sample AS {query}{limit}")
+        return limit
+
+    def _store(self, facts: Facts) -> None:
+        """What the next run can add to."""
+        with tempfile.TemporaryDirectory(prefix="duckdb-", dir=self._work) as folder:
+            sample = Path(folder) / "sample.parquet"
+            self._con.execute(f"COPY landfall_sample TO {text(str(sample))} (FORMAT parquet)")
+            base_features.store(self._job, self._lake, facts, sample)
+
     def _profile(self, columns: dict[str, str], train_rows: int) -> dict[str, Any]:
         """The reference profile of the training rows, features alone."""
         from shared.domain.drift import profile_of
 
         outside = (self._features.key, self._features.label)
         names = [name for name in columns if name not in outside]
-        share = min(1.0, PROFILE_ROWS / train_rows)
-        where = f"NOT landfall_test AND landfall_digits < {round(share * 16**8)}"
+        where = f"landfall_digits < {profile_limit(train_rows)}"
         as_numbers = {"int": "CAST({} AS DOUBLE)", "double": "{}", "date": "epoch({})", "timestamp": "epoch({})"}
         kinds = {name: "numeric" if columns[name] in as_numbers else "categorical" for name in names}
         picked = ", ".join(
             f"{as_numbers.get(columns[name], 'CAST({} AS VARCHAR)').format(quote(name))} AS {quote(name)}"
             for name in names
         )
-        table = self._con.cursor().sql(f"SELECT {picked} FROM features WHERE {where}").to_arrow_table()
+        table = self._con.cursor().sql(f"SELECT {picked} FROM landfall_sample WHERE {where}").to_arrow_table()
         record: dict[str, Any] = to_record(profile_of({name: table[name].to_numpy() for name in names}, kinds))
         return record
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from shared.adapters.local.known_rows import Anew, Known
 from shared.column_types import (
     SNIFFED,
     SQL_TYPES,
@@ -59,23 +60,32 @@ class LandedFiles:
     An entry of a Delta batch is a commit (``_delta_log/<number>.json``) or a part file. It stands for
     the rows of the part files that the commit added; removed and overwritten rows are not taken back,
     since ``keep: latest`` lets the newer row of a key win. Checkpoints bring no rows.
+
+    ``known`` stands for the earlier rows, where they need not be read: then a batch alone is loaded, with the types
+    and faults that it has behind them.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake, landing: Landing) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, landing: Landing, known: Known | None = None
+    ) -> None:
         self._con = connection
         self._lake = lake
         self._landing = landing
+        self._before = known or Known(rows=0, expected=(), stored={}, types={})
+        self._expected = tuple(landing.columns) or self._before.expected
         self._starts: list[int] = []
         self._paths: list[str] = []
         self._parts: set[str] = set()
         self._batch_start = 0
         self._raw: dict[str, str] = {}
+        self._fits: dict[str, list[str] | None] = {}
 
     def load(self, earlier: Sequence[tuple[str, str]], batch: Sequence[tuple[str, str]]) -> Landed:
         """Read (path, etag) pairs in landing order. A path that comes again counts where it comes last.
 
         Earlier files that are gone are left out and printed. Faults are of the batch's files alone: raises
-        :class:`~shared.errors.Rejected` when an earlier file, accepted before, cannot be read now.
+        :class:`~shared.errors.Rejected` when an earlier file, accepted before, cannot be read now, and
+        :class:`Anew` when the batch changes columns or types of rows that are known.
         """
         landed = Landed()
         sources: list[_Source] = []
@@ -102,6 +112,7 @@ class LandedFiles:
         self._fill(sources, landed)
         if not landed.faults:
             landed.types, expressions = self._decide_types()
+            _refuse_other(self._before.types, landed.types)
             # Texts are converted once; columns that are as they should be cost nothing.
             as_they_are = all(SQL_TYPES[t.removesuffix("?")] == self._raw[n] for n, t in landed.types.items())
             kind = "VIEW" if as_they_are else "TABLE"
@@ -110,6 +121,11 @@ class LandedFiles:
             )
             self._check_types(landed)
         return landed
+
+    def known(self, landed: Landed) -> Known:
+        """What :meth:`load` found, with what was known before."""
+        rows = self._before.rows + landed.rows
+        return Known(rows=rows, expected=self._expected, stored=self._raw, types=landed.types, fits=self._fits)
 
     def check(self, checks: Sequence[Check], key: str, landed: Landed) -> None:
         """Add to ``landed.faults`` what in the batch breaks ``checks``, holds no finite number or has no key.
@@ -201,11 +217,11 @@ class LandedFiles:
 
     def _parquet_source(self, path: str, local: Path, in_batch: bool, *, hive: bool = False) -> _Source:
         options = "hive_partitioning = true, hive_types_autocast = false" if hive else "hive_partitioning = false"
-        query = f"SELECT * FROM read_parquet({text(_literal_path(local))}, {options})"
+        query = f"SELECT * FROM read_parquet({text(literal_path(local))}, {options})"
         return _Source(path, query, self._describe(query), in_batch)
 
     def _json_source(self, path: str, local: Path, in_batch: bool) -> _Source:
-        objects = f"read_ndjson_objects({text(_literal_path(local))})"
+        objects = f"read_ndjson_objects({text(literal_path(local))})"
         wrong = self._con.execute(f"SELECT count(*) FROM {objects} WHERE json_type(json) <> 'OBJECT'").fetchone()
         if wrong and wrong[0]:
             raise Unreadable(f"{wrong[0]} lines are JSON, but no objects")
@@ -222,18 +238,19 @@ class LandedFiles:
         return {row[0]: row[1] for row in self._con.execute(f"DESCRIBE {query}").fetchall()}
 
     def _check_columns(self, sources: list[_Source], faults: list[dict[str, Any]]) -> None:
-        declared = self._landing.columns
-        expected = list(declared) or (list(sources[0].columns) if sources else [])
+        if not self._expected and sources:
+            self._expected = tuple(sources[0].columns)
         for source in sources:
             if not source.in_batch:
                 continue
-            faults += column_faults(source.path, source.columns, expected, self._landing)
+            faults += column_faults(source.path, source.columns, self._expected, self._landing)
 
     def _fill(self, sources: list[_Source], landed: Landed) -> None:
         """Put the rows of all sources into landed_raw, each file's rows behind those of the file before."""
         import duckdb
 
         columns = self._common_columns(sources)
+        _refuse_other(self._before.stored, columns)
         self._con.execute(f"CREATE TABLE landed_raw ({', '.join(f'{quote(n)} {t}' for n, t in columns.items())})")
         self._raw = columns
         total = 0
@@ -265,8 +282,8 @@ class LandedFiles:
 
     def _common_columns(self, sources: list[_Source]) -> dict[str, str]:
         """Column names as first met (declared ones first) and a DuckDB type that holds every file's values."""
-        names = {name.lower(): name for name in self._landing.columns}
-        found: dict[str, set[str]] = {}
+        names = {name.lower(): name for name in self._before.stored or self._landing.columns}
+        found = {name: {kind} for name, kind in self._before.stored.items()}
         for source in sources:
             for name, sql_type in source.columns.items():
                 found.setdefault(names.setdefault(name.lower(), name), set()).add(stored_type(sql_type))
@@ -292,17 +309,18 @@ class LandedFiles:
         tests = ", ".join(f"count(v{i}), {fit_tests(f'v{i}')}" for i in range(len(names)))
         values = ", ".join(f"{cleaned(quote(name))} AS v{i}" for i, name in enumerate(names))
         width = 1 + len(SNIFFED)
-        fits: list[list[str]] = [[], []]
-        for side, condition in enumerate((f"rowid < {self._batch_start}", f"rowid >= {self._batch_start}")):
-            row = self._con.execute(
-                f"SELECT {tests} FROM (SELECT {values} FROM landed_raw WHERE {condition})"
-            ).fetchone()
-            assert row is not None
-            for i in range(len(names)):
+        sides: list[dict[str, list[str] | None]] = []
+        for condition in (f"rowid < {self._batch_start}", f"rowid >= {self._batch_start}"):
+            row = self._one(f"SELECT {tests} FROM (SELECT {values} FROM landed_raw WHERE {condition})")
+            sides.append({})
+            for i, name in enumerate(names):
                 count, *fit = row[width * i : width * (i + 1)]
-                found = next((kind for kind, yes in zip(SNIFFED, fit, strict=True) if yes), "string")
-                fits[side].append(found if count else "")
-        return {name: widened(before, now) for name, before, now in zip(names, *fits, strict=True)}
+                fitting = [kind for kind, yes in zip(SNIFFED, fit, strict=True) if yes]
+                sides[-1][name] = fitting if count else None
+        earlier, batch = sides
+        before = {name: _both(self._before.fits.get(name), earlier[name]) for name in names}
+        self._fits = {name: _both(before[name], batch[name]) for name in names}
+        return {name: widened(_narrowest(before[name]), _narrowest(batch[name])) for name in names}
 
     def _check_types(self, landed: Landed) -> None:
         rules: list[tuple[str, str, str, str]] = []
@@ -376,6 +394,26 @@ class LandedFiles:
         return row
 
 
+def _both(some: list[str] | None, more: list[str] | None) -> list[str] | None:
+    """The types that two sets of values fit, each as in :attr:`Known.fits`."""
+    if some is None or more is None:
+        return more if some is None else some
+    return [kind for kind in some if kind in more]
+
+
+def _narrowest(fits: list[str] | None) -> str:
+    return "" if fits is None else next(iter(fits), "string")
+
+
+def _refuse_other(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise Anew when there are types ``before`` and those of ``now`` are others, or of more columns."""
+    for name, kind in now.items() if before else ():
+        if name not in before:
+            raise Anew(f"the batch brings a new column {name}")
+        if kind != before[name]:
+            raise Anew(f"{name} was {before[name].removesuffix('?')} and becomes {kind.removesuffix('?')}")
+
+
 def _at(path: str, row: int | None = None) -> dict[str, Any]:
     return {"file": path, "row": row, "value": None}
 
@@ -387,7 +425,7 @@ def _first_lines(message: str) -> str:
     return " ".join(lines[:stop] or lines[:1]).rstrip(".")[:300]
 
 
-def _literal_path(local: Path) -> str:
+def literal_path(local: Path) -> str:
     """A path that DuckDB takes as it is, although it reads ``*``, ``?`` and ``[`` as patterns."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(local))
 
@@ -406,7 +444,7 @@ def _csv_source(path: str, local: Path, in_batch: bool) -> _Source:
     refuse_twins(header)
     columns = ", ".join(f"{text(name)}: 'VARCHAR'" for name in header)
     query = (
-        f"SELECT * FROM read_csv({text(_literal_path(local))}, auto_detect = false, header = true, strict_mode = true,"
+        f"SELECT * FROM read_csv({text(literal_path(local))}, auto_detect = false, header = true, strict_mode = true,"
         f" delim = {text(delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}})"
     )
     return _Source(path, query, dict.fromkeys(header, "VARCHAR"), in_batch)

@@ -1,0 +1,129 @@
+"""The features that a batch can be added to: what a run leaves beside its manifest for the run that comes next.
+
+``features/<pipeline>/by-input/<fingerprint>/`` has ``facts.json`` and ``sample.parquet``, the training rows that the
+reference profile is made of and some more, so that those of the next run are among them and the batch's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.adapters.local.known_rows import Anew, Known
+from shared.adapters.local.pieces import Piece
+from shared.domain.records import from_record, to_record
+from shared.features_sql import analyse, passes_on
+from shared.landed_rows import PROFILE_ROWS
+from shared.ports.feature_engine import FeaturesJob, Manifest
+from shared.ports.lake import Lake
+
+LAYOUT = 1
+"""Another number where what is stored, or what preparation makes of the same rows, became another."""
+ALL_DIGITS = 16**8
+KEY_TYPES = frozenset({"string", "int", "date", "timestamp"})
+"""Of keys that are equal when their texts are, by which sides are chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Of one run: its landed rows, its columns in order with key and label, its pieces by side.
+
+    ``sample`` is the limit of the digits of a key's hash below which training rows are in the sample.
+    """
+
+    layout: int
+    known: Known
+    columns: dict[str, str]
+    pieces: dict[str, list[Piece]]
+    sample: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Facts with the manifest and the places that they speak of."""
+
+    manifest: Manifest
+    facts: Facts
+    folders: dict[str, Path]
+    sample: Path
+
+    def rows(self, side: str) -> int:
+        """How many rows the side has."""
+        return sum(piece.rows for piece in self.facts.pieces[side])
+
+
+def folder(pipeline: str, fingerprint: str) -> str:
+    """Where the facts of the run with this input lie."""
+    return f"features/{pipeline}/by-input/{fingerprint}"
+
+
+def profile_limit(train_rows: int) -> int:
+    """Training rows whose keys' digits are below make the profile."""
+    return round(min(1.0, PROFILE_ROWS / train_rows) * ALL_DIGITS)
+
+
+def obstacle(job: FeaturesJob, landed: Mapping[str, str] | None = None) -> str:
+    """Why no batch can be added to features of this job, empty when one can; ``landed`` are its columns' types."""
+    key = job.pipeline.features.key
+    if job.pipeline.landing.format == "delta":
+        return "of a Delta table that lands, a commit may stand for rows that landed before"
+    if not analyse(job.sql).row_wise:
+        return "features.sql looks at more than one landed row at a time"
+    if not passes_on(job.sql, key):
+        return f"features.sql makes the key {key} itself"
+    kind = "" if landed is None else landed[key].removesuffix("?")
+    return f"the key {key} is {kind}" if kind and kind not in KEY_TYPES else ""
+
+
+def find(job: FeaturesJob, lake: Lake) -> Base:
+    """The features that the job's batch can be added to. Raises :class:`Anew` when there are none."""
+    if not job.files:
+        raise Anew("there is no batch beside what landed before")
+    if reason := obstacle(job):
+        raise Anew(reason)
+    if not job.base:
+        raise Anew("there are no features of just what landed before")
+    if lake.stat(job.base) is None:
+        raise Anew(f"{job.base} is gone")
+    manifest = from_record(Manifest, json.loads(lake.read(job.base)))
+    if reason := obstacle(job, manifest.landed_columns):
+        raise Anew(reason)
+    facts = f"{job.base.removesuffix('.json')}/facts.json"
+    if lake.stat(facts) is None:
+        raise Anew(f"there is no {facts}")
+    found = from_record(Facts, json.loads(lake.read(facts)))
+    if found.layout != LAYOUT:
+        raise Anew("the features of what landed before are of another release")
+    base = Base(
+        manifest=manifest,
+        facts=found,
+        folders={"train": Path(lake.uri(manifest.train)), "test": Path(lake.uri(manifest.test))},
+        sample=Path(lake.uri(facts)).with_name("sample.parquet"),
+    )
+    for side, pieces in found.pieces.items():
+        for piece in pieces:
+            if not (base.folders[side] / piece.name).is_file():
+                raise Anew(f"{piece.name} of {manifest.train.rpartition('/')[0]} is gone")
+    _check_landed(job, lake)
+    return base
+
+
+def _check_landed(job: FeaturesJob, lake: Lake) -> None:
+    """Raise Anew unless what landed before is there as it was, and nothing of it landed again."""
+    etags = {file.path: file.etag for file in job.earlier}
+    for file in job.files:
+        if file.path in etags:
+            raise Anew(f"{file.path} landed before, too")
+    for path, etag in etags.items():
+        info = lake.stat(path)
+        if info is None or info.etag != etag:
+            raise Anew(f"{path}, which landed before, is {'gone' if info is None else 'another file now'}")
+
+
+def store(job: FeaturesJob, lake: Lake, facts: Facts, sample: Path) -> None:
+    """Leave what the run that comes next needs; what is there already is replaced."""
+    place = folder(job.pipeline.name, job.fingerprint)
+    lake.upload(f"{place}/sample.parquet", sample)
+    lake.write(f"{place}/facts.json", json.dumps(to_record(facts)).encode())
