@@ -37,9 +37,10 @@ def run(
     """
     selector = selectors.DefaultSelector()
     taken: list[float] = []
-    todo = iter(requests) if math.isinf(seconds) else itertools.cycle(requests)
+    once = math.isinf(seconds)
+    todo = iter(requests) if once else itertools.cycle(requests)
     begun = time.perf_counter()
-    for _ in range(min(connections, len(requests))):
+    for _ in range(min(connections, len(requests)) if once else connections):
         connection = _Connection(port, status)
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.ask(next(todo))
