@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -72,6 +72,26 @@ class LoggedRequest:
     keys: list[Any] | None = None
 
 
+@dataclass
+class _Growing:
+    """A piece of which not all has come yet: times of its first and last request, its rows, a line a request."""
+
+    first: datetime
+    last: datetime
+    rows: int = 0
+    lines: list[bytes] = field(default_factory=list)
+
+    def add(self, at: datetime, rows: int, line: bytes) -> None:
+        """One request more."""
+        self.first, self.last = min(self.first, at), max(self.last, at)
+        self.rows += rows
+        self.lines.append(line)
+
+    def whole(self) -> bytes:
+        """The piece's content."""
+        return b"\n".join([*self.lines, b""])
+
+
 @dataclass(frozen=True)
 class Piece:
     """A piece of the log: its path in the lake and the times of its first and last request."""
@@ -98,7 +118,7 @@ class PredictionLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._waiting: dict[str, _Growing] = {}
         self._pending: deque[tuple[str, bytes, int]] = deque()
         self._rows = 0
         self._dropped = 0
@@ -124,10 +144,10 @@ class PredictionLog:
         mirrored: bool = False,
         keys: Sequence[Any] | None = None,
     ) -> None:
-        """Keep a request and its answer to be written within a second; costs microseconds and never waits.
+        """Keep a request and its answer to be written within a second; never waits, few rows cost microseconds.
 
-        The sequences must not be changed afterwards. While more rows wait than memory allows, because
-        the lake does not take them, requests are dropped; how many is logged.
+        While more rows wait than memory allows, because the lake does not take them, requests are dropped; how many
+        is logged.
         """
         request = {
             "at": at,
@@ -143,13 +163,16 @@ class PredictionLog:
             **({"mirrored": True} if mirrored else {}),
             **({"keys": keys} if keys is not None else {}),
         }
+        # Here and not by the writer: to make thousands of lines at once would hold up all that is asked meanwhile.
+        folder = _folder(pipeline, at)
+        line = b"" if self._rows >= MAX_ROWS else fast_json.dumps(request, default=_plain)
         with self._lock:
-            if self._rows >= MAX_ROWS:
+            if not line:
                 self._dropped += 1
                 if self._dropped == 1:
                     _logger.error("prediction log: %d rows wait to be written, new requests are dropped", self._rows)
                 return
-            self._waiting.append((pipeline, request))
+            self._waiting.setdefault(folder, _Growing(at, at)).add(at, len(rows), line)
             self._rows += len(rows)
             if self._writer is None:
                 self._writer = _Writer(self)
@@ -160,8 +183,8 @@ class PredictionLog:
         """Write all that waits. What the lake does not take waits on, and the lake's error is raised."""
         with self._flushing:
             with self._lock:
-                taken, self._waiting = self._waiting, []
-            self._pending.extend(_pack(taken))
+                taken, self._waiting = self._waiting, {}
+            self._pending.extend((_path(folder, piece), piece.whole(), piece.rows) for folder, piece in taken.items())
             while self._pending:
                 path, data, rows = self._pending[0]
                 # A piece keeps its path: written again after an unclear failure, it is still one piece.
@@ -372,17 +395,9 @@ class _Writer:
                 self._some.set()
 
 
-def _pack(taken: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, bytes, int]]:
-    """Pieces (path, content, rows) of one pipeline and one hour each."""
-    hours: dict[str, list[dict[str, Any]]] = {}
-    for pipeline, request in taken:
-        hours.setdefault(_folder(pipeline, request["at"]), []).append(request)
-    for folder, requests in hours.items():
-        times = [request["at"] for request in requests]
-        first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (min(times), max(times)))
-        lines = [fast_json.dumps(request, default=_plain) for request in requests]
-        path = f"{folder}{first}-{last}-{uuid.uuid4().hex[:12]}.jsonl"
-        yield path, b"\n".join([*lines, b""]), sum(len(request["rows"]) for request in requests)
+def _path(folder: str, piece: _Growing) -> str:
+    first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (piece.first, piece.last))
+    return f"{folder}{first}-{last}-{uuid.uuid4().hex[:12]}.jsonl"
 
 
 def _plain(value: Any) -> Any:
