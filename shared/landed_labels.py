@@ -7,7 +7,6 @@ batch was seen, in microseconds since 1970: one JSON list [key, label] a row.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +67,7 @@ def dumps(rows: Iterable[Sequence[Any]]) -> bytes:
     """The file's content; ``rows`` are (key, label). Times are ISO 8601, as requests have them."""
     from shared.domain.categories import text_of
 
-    return b"".join(json.dumps(list(row), default=text_of).encode() + b"\n" for row in rows)
+    return b"".join(fast_json.dumps(list(row), default=text_of) + b"\n" for row in rows)
 
 
 def loads(data: bytes) -> Mapping[str, Any]:

@@ -235,10 +235,10 @@ class _Preparation:
                 )
             # Few keys come again: they alone are looked up, not every row.
             again = f"SELECT {quote(key)} AS k, max(landfall_row) AS n FROM landed_rows GROUP BY 1 HAVING count(*) > 1"
-            same = f"k IS NOT DISTINCT FROM {quote(key)}"
+            # Rows without a key were refused before; not to ask for them halves the time.
             self._con.execute(
                 "CREATE TABLE landfall_replaced AS"
-                f" SELECT landfall_row FROM landed_rows JOIN ({again}) ON {same} WHERE landfall_row < n"
+                f" SELECT landfall_row FROM landed_rows JOIN ({again}) ON k = {quote(key)} WHERE landfall_row < n"
             )
             newest = " ANTI JOIN landfall_replaced USING (landfall_row)"
         self._con.execute(f"CREATE VIEW landed AS SELECT * EXCLUDE (landfall_row) FROM landed_rows{newest}")
