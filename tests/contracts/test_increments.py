@@ -204,6 +204,16 @@ def test_what_no_batch_changed_is_stored_once_and_the_table_s_log_grows_with_the
     assert (actions.count("add"), actions.count("remove")) == (2, 0)
 
 
+def test_what_is_stored_for_the_next_batch_is_that_of_the_last_run_alone(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for number in range(3):
+        shop.prepare(shop.job([batch(shop, f"{number}.csv", number * 50, 50)]))
+    kept = {
+        i.path.split("/")[3] for i in shop.lake.list("features/shop/by-input/") if i.path.endswith("sample.parquet")
+    }
+    assert kept == {"of-run3"}
+
+
 def test_many_small_batches_leave_few_files(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.prepare(shop.job([batch(shop, "a.csv", 0, 60)]))

@@ -127,3 +127,9 @@ def store(job: FeaturesJob, lake: Lake, facts: Facts, sample: Path) -> None:
     place = folder(job.pipeline.name, job.fingerprint)
     lake.upload(f"{place}/sample.parquet", sample)
     lake.write(f"{place}/facts.json", json.dumps(to_record(facts)).encode())
+
+
+def forget(job: FeaturesJob, lake: Lake) -> None:
+    """Remove what was stored beside the job's base: the next batch is added to the job's own features."""
+    for name in ("facts.json", "sample.parquet"):
+        lake.delete(f"{job.base.removesuffix('.json')}/{name}")

@@ -101,6 +101,8 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
     if reusable:
         lake.write(f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json", data)
     lake.write(path, data)
+    if reusable and job.base:
+        base_features.forget(job, lake)
     print(f"{path}: {manifest.status}")
     return manifest
 
