@@ -45,6 +45,7 @@ def _measure(home: Path, earlier: int, rows: int, rounds: int) -> list[Figure]:
     _pick(everything, f"CustomerId BETWEEN {earlier - rows // 10} AND {earlier + rows - rows // 10}", again)
     everything.unlink()
     features_job(home, "base", [before])
+    shutil.copytree(home / "lake" / "features" / "bank-customers" / "by-input" / "base", home / "base")
     table = home / "table"
     process([sys.executable, str(SCRIPTS / "delta_merge.py"), str(before), str(table)])
     contenders: dict[str, Callable[[], Measured]] = {
@@ -86,6 +87,10 @@ def _merged(home: Path, table: Path, new: Path) -> Measured:
 
 def _ours(home: Path, before: Path, batch: Path, base: str) -> Measured:
     run = f"run-{uuid.uuid4().hex}"
+    # The job removes what its base has for the next one.
+    shutil.copytree(
+        home / "base", home / "lake" / "features" / "bank-customers" / "by-input" / "base", dirs_exist_ok=True
+    )
     measured = features_job(home, run, [batch], [before], base=base)
     output = home / "lake" / "features" / "bank-customers" / run
     prepared = json.loads((output / "manifest.json").read_text())["prepared"]

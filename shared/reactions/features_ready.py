@@ -46,7 +46,8 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
             f"table version {manifest.table_version}" + (manifest.prepared and f"; {manifest.prepared}"),
             features_version=manifest.table_version,
         )
-        outcome = _outcome(signal, "done", training.request(loop, folder, run), *run.batches)
+        said = (manifest.prepared, training.request(loop, folder, run))
+        outcome = _outcome(signal, "done", "; ".join(filter(None, said)), *run.batches)
     preparation.release(loop, folder, run.id)
     return outcome
 

@@ -334,8 +334,14 @@ def test_batch_scores_over_http_appear_in_the_lake(living: LivingLoop, customers
 
 def test_why_tells_the_whole_story_of_a_file_and_of_a_model(living: LivingLoop) -> None:
     story = " ".join(d["reason"] for d in living.command_json("why", f"landing/{NAME}/rest.csv"))
-    for part in ("joined batch", "run customer-churn-b000002 begins", "registered as version 2", "promote version 2"):
+    for part in (
+        "joined batch",
+        "run customer-churn-b000002 begins",
+        "landed rows to features/",
+        "registered as version 2",
+    ):
         assert part in story
+    assert "promote version 2" in story
     assert "is the champion" in " ".join(d["reason"] for d in living.command_json("why", f"{NAME}:2"))
     run = living.command_json("run", f"{NAME}-b000002")
     assert run["model"]["verdict"]["promote"] is True
