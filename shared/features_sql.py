@@ -23,7 +23,8 @@ _NOT_REPEATABLE = {
     "random", "rand", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "setseed", "nextval", "currval", "setval",
     "now", "today", "current_date", "current_time", "current_timestamp", "get_current_time",
     "get_current_timestamp", "transaction_timestamp", "localtime", "localtimestamp", "txid_current",
-    "current_setting", "getvariable",
+    "current_setting", "getvariable", "current_localtime", "current_localtimestamp", "current_query",
+    "current_query_id", "current_transaction_id", "current_connection_id",
 }  # fmt: skip
 """Functions whose result depends on the moment or on chance, as the SQL says them."""
 
@@ -39,6 +40,9 @@ _UNKNOWN_AGGREGATES = {
     "sumkahan", "variant_group_object",
 }  # fmt: skip
 """DuckDB's aggregates that sqlglot takes for functions it does not know."""
+
+_SEVERAL_ROWS = {"regexp_split_to_table", "generate_subscripts"}
+"""Functions that make several rows of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +187,9 @@ def _repeatable_faults(query: exp.Select) -> Iterator[Fault]:
         if isinstance(node, exp.TableSample):
             yield _fault(line_of(node), "takes a sample, other rows each time", "Filter by a hash of the key instead.")
         name = node.name.lower() if isinstance(node, exp.Anonymous) else ""
-        if name in _NOT_REPEATABLE or type(node).__name__ in _NOT_REPEATABLE_NODES:
+        # With one argument it is the time since then until today.
+        until_today = name == "age" and len(node.expressions) == 1
+        if until_today or name in _NOT_REPEATABLE or type(node).__name__ in _NOT_REPEATABLE_NODES:
             what = f"uses {node.sql(dialect=DIALECT).lower()}, which gives another result each time"
             yield _fault(line_of(node), what, "Use landed columns only, for example a timestamp that lands.")
 
@@ -192,7 +198,7 @@ def _column_faults(query: exp.Select, landed: Mapping[str, str]) -> Iterator[Fau
     from sqlglot import exp
 
     aliases = {node.alias.lower() for node in query.walk() if isinstance(node, exp.Alias | exp.CTE | exp.Subquery)}
-    aliases |= {name.lower() for alias in query.find_all(exp.TableAlias) for name in alias.alias_column_names}
+    aliases |= {name.lower() for alias in query.find_all(exp.TableAlias) for name in map(str, alias.columns)}
     aliases |= {parameter.name.lower() for f in query.find_all(exp.Lambda) for parameter in f.expressions}
     known = {name.lower() for name in landed} | aliases
     seen = set()
@@ -213,9 +219,15 @@ def _is_row_wise(query: exp.Select) -> bool:
     distinct = query.args.get("distinct")
     if clauses or (distinct is not None and distinct.args.get("on")) or len(list(query.find_all(exp.Table))) != 1:
         return False
-    other_rows = (exp.AggFunc, exp.Window, exp.Subquery, exp.Query, exp.Explode, exp.Unnest, exp.GenerateSeries)
+    # What renames landed columns by their places says nothing of which they are.
+    if any(alias.columns for alias in query.find_all(exp.TableAlias)):
+        return False
+    other_rows = (
+        exp.AggFunc, exp.Window, exp.Subquery, exp.Query, exp.Explode, exp.Unnest, exp.GenerateSeries, exp.Pivot,
+    )  # fmt: skip
     return not any(
-        isinstance(node, other_rows) or (isinstance(node, exp.Anonymous) and node.name.lower() in _UNKNOWN_AGGREGATES)
+        isinstance(node, other_rows)
+        or (isinstance(node, exp.Anonymous) and node.name.lower() in _UNKNOWN_AGGREGATES | _SEVERAL_ROWS)
         for node in query.walk()
         if node is not query
     )

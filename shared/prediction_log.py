@@ -74,7 +74,8 @@ class LoggedRequest:
 
 @dataclass
 class _Growing:
-    """A piece of which not all has come yet: times of its first and last request, its rows, a line a request."""
+    """A piece of which not all has come yet: times of its first and last request, its rows, at least one for each
+    request, and a line a request."""
 
     first: datetime
     last: datetime
@@ -165,15 +166,21 @@ class PredictionLog:
         }
         # Here and not by the writer: to make thousands of lines at once would hold up all that is asked meanwhile.
         folder = _folder(pipeline, at)
-        line = b"" if self._rows >= MAX_ROWS else fast_json.dumps(request, default=_plain)
+        try:
+            line = b"" if self._rows >= MAX_ROWS else fast_json.dumps(request, default=_plain)
+        except RecursionError:
+            _logger.error("prediction log: request %s is nested too deeply and left out", request_id)
+            return
         with self._lock:
             if not line:
                 self._dropped += 1
                 if self._dropped == 1:
                     _logger.error("prediction log: %d rows wait to be written, new requests are dropped", self._rows)
                 return
-            self._waiting.setdefault(folder, _Growing(at, at)).add(at, len(rows), line)
-            self._rows += len(rows)
+            # One without rows takes memory, too.
+            size = max(1, len(rows))
+            self._waiting.setdefault(folder, _Growing(at, at)).add(at, size, line)
+            self._rows += size
             if self._writer is None:
                 self._writer = _Writer(self)
             writer, full = self._writer, self._rows >= FLUSH_ROWS

@@ -191,6 +191,8 @@ class _Preparation:
             if column not in query.columns:
                 names = ", ".join(query.columns)
                 raise Rejected(f"features.sql gives no column {column}, only {names}. Select it")
+        if len(query.columns) == 2:
+            raise Rejected(f"features.sql gives nothing but {key} and {self._features.label}. Select a feature")
         if query.columns[key] not in KEYS:
             raise Rejected(key_fault(key, query.columns[key]))
         with _blaming_the_query():

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from shared.adapters.local import pieces
+from shared.adapters.local import base_features, pieces
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare
 from shared.adapters.local.lake import FolderLake
@@ -240,6 +240,7 @@ def test_merging_keeps_every_piece_that_has_rows_and_none_twice(rows: list[int])
             "more than one landed row",
         ),
         ("SELECT upper(id) AS id, amount, label FROM landed", {}, "makes the key id itself"),
+        ("SELECT id, c, label FROM landed AS l(id, a, c, label)", {}, "more than one landed row"),
     ],
 )
 def test_where_a_batch_cannot_be_added_the_manifest_says_why(
@@ -269,6 +270,77 @@ def test_features_that_were_cleared_away_are_prepared_anew(tmp_path: Path) -> No
     made = shop.prepare(shop.job([batch(shop, "b.csv", 200)]))
     assert "of features/shop/run1 is gone" in made.prepared
     assert made.train_rows + made.test_rows == 110
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("sample.parquet", None), ("facts.json", b""), ("facts.json", b'{"layout": 1}')]
+)
+def test_features_of_which_something_is_damaged_are_prepared_anew(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    shop = Shop(tmp_path)
+    shop.prepare(shop.job([batch(shop, "a.csv", 0, 100)]))
+    path = f"{shop.base.removesuffix('.json')}/{name}"
+    shop.lake.delete(path)
+    if content is not None:
+        shop.lake.write(path, content)
+    made = shop.prepare(shop.job([batch(shop, "b.csv", 200)]))
+    assert made.prepared.startswith("prepared all anew: ")
+    assert made.train_rows + made.test_rows == 110
+
+
+def test_two_jobs_on_the_same_features_both_end_with_all_rows(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.prepare(shop.job([batch(shop, "a.csv", 0, 100)]))
+    one, other = (shop.job([batch(shop, f"{name}.csv", start)]) for name, start in (("b", 200), ("c", 300)))
+    find = base_features.find
+
+    def overtaken(job: FeaturesJob, lake: FolderLake) -> base_features.Base:
+        found = find(job, lake)
+        if job is one:
+            prepare(other, shop.lake, shop.home / "work", SystemClock())
+        return found
+
+    with patch.object(base_features, "find", overtaken):
+        made = prepare(one, shop.lake, shop.home / "work", SystemClock())
+    assert "sample.parquet of features/shop/run1 is gone" in made.prepared
+    assert shop.result(made) == shop.result(shop.from_scratch(one))
+
+
+def test_a_feature_may_have_any_name(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, sql="SELECT id, colour AS FileName, label FROM landed")
+    shop.prepare(shop.job([batch(shop, "a.csv", 0, 100)]))
+    job = shop.job([batch(shop, "b.csv", 95)])
+    made = shop.prepare(job)
+    assert added(made)
+    assert shop.result(made) == shop.result(shop.from_scratch(job))
+
+
+def test_a_run_that_died_after_its_commit_pins_what_it_reads_now(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    first = batch(shop, "a.csv", 0, 50)
+    job = shop.job([first, batch(shop, "b.csv", 100, 50)])
+    shop.prepare(job)
+    job = shop.job([batch(shop, "c.csv", 200, 10)])
+    write = FolderLake.write
+
+    def die(self: FolderLake, path: str, data: bytes, *, overwrite: bool = True) -> Any:
+        if path.endswith("/profile.json"):
+            raise SystemExit("died")
+        return write(self, path, data, overwrite=overwrite)
+
+    with patch.object(FolderLake, "write", die), pytest.raises(SystemExit):
+        shop.prepare(job)
+    shop.lake.delete(first.path)
+    made = shop.prepare(job)
+    table = DeltaTable(shop.lake.uri(made.table), version=made.table_version).to_pyarrow_table()
+    assert made.train_rows + made.test_rows == 60 == table.num_rows
+
+
+def test_features_sql_has_to_give_a_feature(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, sql="SELECT id, label FROM landed")
+    with pytest.raises(Rejected, match="gives nothing but id and label"):
+        shop.prepare(shop.job([batch(shop, "a.csv", 0, 100)]))
 
 
 @pytest.mark.parametrize("dying", ["/profile.json", "facts.json", "/by-input/of-run2.json", "run2/manifest.json"])

@@ -199,6 +199,33 @@ def test_a_full_queue_drops_the_newest_and_says_so(
     assert len(window(log)) == 11
 
 
+def test_requests_without_rows_count_where_memory_is_short(
+    log: PredictionLog, lake: CountingLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "MAX_ROWS", 10)
+    lake.down = True
+    for i in range(15):
+        record(log, request_id=str(i), rows=[], predictions=[], probability=None)
+    lake.down = False
+    log.flush()
+    assert len(window(log)) == 10
+
+
+def test_a_request_that_no_json_can_hold_leaves_a_line_in_the_log_and_its_answer_alone(
+    log: PredictionLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    record(log, request_id="deep", keys=[nested])
+    record(log, request_id="flat")
+    log.flush()
+    assert [r.request_id for r in window(log)] == ["flat"]
+    assert "request deep is nested too deeply" in caplog.text
+    while nested:
+        (nested,) = nested  # an innermost list that goes first takes no stack
+
+
 @pytest.mark.parametrize("damage", [b'{"at": "2026-01-05T09:00', b"[1]\n", b"\xff\xfe\n", b'{"at": 3}\n', b"{}\n"])
 def test_a_damaged_line_is_left_out_with_a_warning(
     log: PredictionLog, lake: CountingLake, caplog: pytest.LogCaptureFixture, damage: bytes

@@ -85,9 +85,9 @@ class Addition:
 
     def _count_replaced(self, side: str) -> dict[str, int]:
         """How many rows of each piece have a key of the batch."""
-        rows = self._read(side, self.base.facts.pieces[side], ", filename = true")
+        rows = self._read(side, self.base.facts.pieces[side], ", filename = 'landfall_file'")
         query = (
-            f"SELECT parse_filename(filename), count(*) FROM {rows}"
+            f"SELECT parse_filename(landfall_file), count(*) FROM {rows}"
             f" SEMI JOIN landfall_keys ON {self._key} = landfall_key GROUP BY 1"
         )
         return dict(self._con.execute(query).fetchall())

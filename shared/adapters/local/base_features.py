@@ -10,15 +10,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from shared.adapters.local.known_rows import Anew, Known
 from shared.adapters.local.pieces import Piece
 from shared.domain.records import from_record, to_record
+from shared.errors import Missing
 from shared.features_sql import analyse, passes_on
 from shared.landed_rows import PROFILE_ROWS
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
 
+T = TypeVar("T")
 LAYOUT = 1
 """Another number where what is stored, or what preparation makes of the same rows, became another."""
 ALL_DIGITS = 16**8
@@ -52,6 +55,13 @@ class Base:
     def rows(self, side: str) -> int:
         """How many rows the side has."""
         return sum(piece.rows for piece in self.facts.pieces[side])
+
+    def check(self) -> None:
+        """Raise Anew when one of its files is gone."""
+        placed = [self.folders[side] / piece.name for side, pieces in self.facts.pieces.items() for piece in pieces]
+        for place in (self.sample, *placed):
+            if not place.is_file():
+                raise Anew(f"{place.name} of {self.manifest.train.rpartition('/')[0]} is gone")
 
 
 def folder(pipeline: str, fingerprint: str) -> str:
@@ -87,13 +97,11 @@ def find(job: FeaturesJob, lake: Lake) -> Base:
         raise Anew("there are no features of just what landed before")
     if lake.stat(job.base) is None:
         raise Anew(f"{job.base} is gone")
-    manifest = from_record(Manifest, json.loads(lake.read(job.base)))
+    manifest = _read(Manifest, job.base, lake)
     if reason := obstacle(job, manifest.landed_columns):
         raise Anew(reason)
     facts = f"{job.base.removesuffix('.json')}/facts.json"
-    if lake.stat(facts) is None:
-        raise Anew(f"there is no {facts}")
-    found = from_record(Facts, json.loads(lake.read(facts)))
+    found = _read(Facts, facts, lake)
     if found.layout != LAYOUT:
         raise Anew("the features of what landed before are of another release")
     base = Base(
@@ -102,12 +110,19 @@ def find(job: FeaturesJob, lake: Lake) -> Base:
         folders={"train": Path(lake.uri(manifest.train)), "test": Path(lake.uri(manifest.test))},
         sample=Path(lake.uri(facts)).with_name("sample.parquet"),
     )
-    for side, pieces in found.pieces.items():
-        for piece in pieces:
-            if not (base.folders[side] / piece.name).is_file():
-                raise Anew(f"{piece.name} of {manifest.train.rpartition('/')[0]} is gone")
+    base.check()
     _check_landed(job, lake)
     return base
+
+
+def _read(kind: type[T], path: str, lake: Lake) -> T:
+    """The record at ``path``. Raises Anew where there is none that can be read."""
+    try:
+        return from_record(kind, json.loads(lake.read(path)))
+    except Missing as error:
+        raise Anew(f"there is no {path}") from error
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Anew(f"{path} is of another release or damaged") from error
 
 
 def _check_landed(job: FeaturesJob, lake: Lake) -> None:

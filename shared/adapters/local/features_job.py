@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,12 +91,10 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
         return from_record(Manifest, json.loads(lake.read(path)))
     try:
         base = base_features.find(job, lake) if job.earlier else None
-        with _engine(work, memory) as connection:
-            manifest, reusable = _Preparation(connection, job, lake, work, clock, base).run()
+        manifest, reusable = _prepared(job, lake, work, clock, memory, base)
     except Anew as reason:
         print(f"prepares all anew: {reason}")
-        with _engine(work, memory) as connection:
-            manifest, reusable = _Preparation(connection, job, lake, work, clock).run()
+        manifest, reusable = _prepared(job, lake, work, clock, memory)
         manifest = replace(manifest, prepared=f"prepared all anew: {reason}")
     data = json.dumps(to_record(manifest), indent=1).encode()
     if reusable:
@@ -105,6 +104,22 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
         base_features.forget(job, lake)
     print(f"{path}: {manifest.status}")
     return manifest
+
+
+def _prepared(
+    job: FeaturesJob, lake: Lake, work: Path, clock: Clock, memory: int, base: Base | None = None
+) -> tuple[Manifest, bool]:
+    """The manifest, and whether the same input will give it again. Raises Anew where ``base`` does not serve."""
+    import duckdb
+
+    try:
+        with _engine(work, memory) as connection:
+            return _Preparation(connection, job, lake, work, clock, base).run()
+    except (duckdb.Error, OSError):
+        # Another job of the pipeline may have ended since, and removed what it left for the next one.
+        if base is not None:
+            base.check()
+        raise
 
 
 @contextmanager
@@ -196,7 +211,9 @@ class _Preparation:
         if faults:
             return _reject(manifest, faults), False
         folder = f"features/{job.pipeline.name}/table"
-        mark = {"landfall.run": job.run, "landfall.fingerprint": job.fingerprint}
+        # What a run has committed is taken again by its next attempt only if all that it names was, and is, there.
+        rows = "all" if landed.complete else uuid.uuid4().hex
+        mark = {"landfall.run": job.run, "landfall.fingerprint": job.fingerprint, "landfall.rows": rows}
         sample = self._take_sample(counts[False])
         made = self._write_rows(counts)
         output = Path(self._lake.uri(job.output))
@@ -263,6 +280,10 @@ class _Preparation:
             for column in (self._features.key, self._features.label):
                 if column not in columns:
                     raise Rejected(f"features.sql gives no column {column}, only {', '.join(names)}. Select it")
+            if len(columns) == 2:
+                raise Rejected(
+                    f"features.sql gives nothing but {self._features.key} and {self._features.label}. Select a feature"
+                )
             picked = ", ".join(f"CAST({quote(n)} AS {SQL_TYPES[kind]}) AS {quote(n)}" for n, kind in columns.items())
             digits = f"substr(md5(CAST({quote(self._features.key)} AS VARCHAR)), 9, 8)"
             self._con.execute(
