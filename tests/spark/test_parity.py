@@ -244,7 +244,7 @@ def test_a_query_that_is_not_proven_fails_the_job_and_does_not_blame_the_batch(f
     with pytest.raises(Rejected, match=r"features\.sql:2: uses STRLEN\(note\)|features\.sql:2: uses strlen"):
         features.prepare(replace(job, sql="SELECT id, label,\n strlen(note) AS n FROM landed"))
     with pytest.raises(Rejected, match="the key id is a double"):
-        features.prepare(replace(job, sql="SELECT amount AS id, label FROM landed"))
+        features.prepare(replace(job, sql="SELECT amount AS id, amount, label FROM landed"))
     with pytest.raises(Rejected, match="does not run"):
         features.prepare(replace(job, sql="SELECT id, CAST(note AS INTEGER) AS n, label FROM landed"))
     assert list(features.lake.list("features/")) == []
