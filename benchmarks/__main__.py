@@ -1,4 +1,7 @@
-"""``python -m benchmarks [--quick] [NAME …]``: measure, print a table, write benchmarks/results.json."""
+"""``python -m benchmarks [--quick] [NAME …]``: measure and print a table.
+
+Without --quick the figures go into benchmarks/results.json, too.
+"""
 
 from __future__ import annotations
 
@@ -22,4 +25,5 @@ figures: list[Figure] = []
 for name in arguments.names or BENCHMARKS:
     figures += importlib.import_module(f"benchmarks.{name}").run(arguments.quick)
 print(table(figures))
-write(figures, Path(__file__).with_name("results.json"))
+if not arguments.quick:
+    write(figures, Path(__file__).with_name("results.json"))
