@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 DIALECT = "duckdb"
 
+NOT_ROW_WISE = (
+    "it aggregates, joins, sorts or looks at other rows, makes several rows of one or renames columns by their places"
+)
+"""Why a query without a fault is not row-wise."""
+
 _NOT_REPEATABLE = {
     "random", "rand", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "setseed", "nextval", "currval", "setval",
     "now", "today", "current_date", "current_time", "current_timestamp", "get_current_time",
@@ -97,7 +102,7 @@ def scoring_sql(sql: str, label: str, key: str) -> str:
 
     facts = analyse(sql)
     if not facts.row_wise:
-        why = "; ".join(str(f) for f in facts.faults) or "it aggregates, joins, sorts or looks at other rows"
+        why = "; ".join(str(f) for f in facts.faults) or NOT_ROW_WISE
         raise Rejected(f"features.sql cannot score raw rows: {why}. Send prepared features instead")
     query = parse(sql)
     query.set("distinct", None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.column_types import NULL_TEXTS, SQL_TYPES, quote, typed
 from shared.errors import InvalidRequest, Rejected
-from shared.features_sql import DIALECT, analyse, parse
+from shared.features_sql import DIALECT, NOT_ROW_WISE, analyse, parse
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,7 +89,7 @@ class RawRows:
 
         facts = analyse(sql)
         if not facts.row_wise:
-            why = "; ".join(str(found) for found in facts.faults) or "a result row comes from more than one landed row"
+            why = "; ".join(str(found) for found in facts.faults) or NOT_ROW_WISE
             raise Rejected(f"features.sql cannot score raw rows: {why}. Send prepared features instead")
         query = parse(sql)
         query.set("distinct", None)

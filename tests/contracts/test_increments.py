@@ -237,10 +237,10 @@ def test_merging_keeps_every_piece_that_has_rows_and_none_twice(rows: list[int])
         (
             "SELECT id, count(*) AS n, max(label) AS label FROM landed GROUP BY id",
             {"keep": "all"},
-            "more than one landed row",
+            "aggregates",
         ),
         ("SELECT upper(id) AS id, amount, label FROM landed", {}, "makes the key id itself"),
-        ("SELECT id, c, label FROM landed AS l(id, a, c, label)", {}, "more than one landed row"),
+        ("SELECT id, c, label FROM landed AS l(id, a, c, label)", {}, "renames columns by their places"),
     ],
 )
 def test_where_a_batch_cannot_be_added_the_manifest_says_why(

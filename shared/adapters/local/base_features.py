@@ -16,12 +16,13 @@ from shared.adapters.local.known_rows import Anew, Known
 from shared.adapters.local.pieces import Piece
 from shared.domain.records import from_record, to_record
 from shared.errors import Missing
-from shared.features_sql import analyse, passes_on
+from shared.features_sql import NOT_ROW_WISE, analyse, passes_on
 from shared.landed_rows import PROFILE_ROWS
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
 
 T = TypeVar("T")
+FACTS, SAMPLE = "facts.json", "sample.parquet"
 LAYOUT = 1
 """Another number where what is stored, or what preparation makes of the same rows, became another."""
 ALL_DIGITS = 16**8
@@ -64,9 +65,13 @@ class Base:
                 raise Anew(f"{place.name} of {self.manifest.train.rpartition('/')[0]} is gone")
 
 
-def folder(pipeline: str, fingerprint: str) -> str:
-    """Where the facts of the run with this input lie."""
-    return f"features/{pipeline}/by-input/{fingerprint}"
+def manifest_of(job: FeaturesJob) -> str:
+    """Where the manifest that the job's input gives is kept; what the next batch is added to lies beside it."""
+    return f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json"
+
+
+def _beside(manifest: str, name: str) -> str:
+    return f"{manifest.removesuffix('.json')}/{name}"
 
 
 def profile_limit(train_rows: int) -> int:
@@ -80,7 +85,7 @@ def obstacle(job: FeaturesJob, landed: Mapping[str, str] | None = None) -> str:
     if job.pipeline.landing.format == "delta":
         return "of a Delta table that lands, a commit may stand for rows that landed before"
     if not analyse(job.sql).row_wise:
-        return "features.sql looks at more than one landed row at a time"
+        return f"features.sql is not row-wise: {NOT_ROW_WISE}"
     if not passes_on(job.sql, key):
         return f"features.sql makes the key {key} itself"
     kind = "" if landed is None else landed[key].removesuffix("?")
@@ -95,20 +100,17 @@ def find(job: FeaturesJob, lake: Lake) -> Base:
         raise Anew(reason)
     if not job.base:
         raise Anew("there are no features of just what landed before")
-    if lake.stat(job.base) is None:
-        raise Anew(f"{job.base} is gone")
     manifest = _read(Manifest, job.base, lake)
     if reason := obstacle(job, manifest.landed_columns):
         raise Anew(reason)
-    facts = f"{job.base.removesuffix('.json')}/facts.json"
-    found = _read(Facts, facts, lake)
+    found = _read(Facts, _beside(job.base, FACTS), lake)
     if found.layout != LAYOUT:
         raise Anew("the features of what landed before are of another release")
     base = Base(
         manifest=manifest,
         facts=found,
         folders={"train": Path(lake.uri(manifest.train)), "test": Path(lake.uri(manifest.test))},
-        sample=Path(lake.uri(facts)).with_name("sample.parquet"),
+        sample=Path(lake.uri(_beside(job.base, SAMPLE))),
     )
     base.check()
     _check_landed(job, lake)
@@ -139,12 +141,12 @@ def _check_landed(job: FeaturesJob, lake: Lake) -> None:
 
 def store(job: FeaturesJob, lake: Lake, facts: Facts, sample: Path) -> None:
     """Leave what the run that comes next needs; what is there already is replaced."""
-    place = folder(job.pipeline.name, job.fingerprint)
-    lake.upload(f"{place}/sample.parquet", sample)
-    lake.write(f"{place}/facts.json", json.dumps(to_record(facts)).encode())
+    manifest = manifest_of(job)
+    lake.upload(_beside(manifest, SAMPLE), sample)
+    lake.write(_beside(manifest, FACTS), json.dumps(to_record(facts)).encode())
 
 
 def forget(job: FeaturesJob, lake: Lake) -> None:
     """Remove what was stored beside the job's base: the next batch is added to the job's own features."""
-    for name in ("facts.json", "sample.parquet"):
-        lake.delete(f"{job.base.removesuffix('.json')}/{name}")
+    for name in (FACTS, SAMPLE):
+        lake.delete(_beside(job.base, name))

@@ -98,7 +98,7 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
         manifest = replace(manifest, prepared=f"prepared all anew: {reason}")
     data = json.dumps(to_record(manifest), indent=1).encode()
     if reusable:
-        lake.write(f"features/{job.pipeline.name}/by-input/{job.fingerprint}.json", data)
+        lake.write(base_features.manifest_of(job), data)
     lake.write(path, data)
     if reusable and job.base:
         base_features.forget(job, lake)
