@@ -257,6 +257,50 @@ def test_a_version_registered_by_hand_is_seen_without_run_and_job(harness: Harne
 
 
 @on_a_laptop
+def test_a_model_that_a_notebook_logged_and_registered_has_its_files_and_signature(
+    harness: Harness, model: str, tmp_path: Path
+) -> None:
+    list(harness.registry.versions(model))
+    code = """
+import sys
+import mlflow, pandas as pd
+from sklearn.linear_model import LinearRegression
+
+uri, artifacts, name = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+experiment = mlflow.create_experiment(name, artifact_location=artifacts)
+table = pd.DataFrame({"tenure": [0.0, 1.0, 2.0]})
+with mlflow.start_run(experiment_id=experiment):
+    trained = LinearRegression().fit(table, [0.0, 1.0, 2.0])
+    mlflow.sklearn.log_model(trained, name="model", input_example=table, registered_model_name=name)
+"""
+    arguments = [tracking.uri(harness.home), tmp_path.as_uri(), model]
+    environment = child_environment(tracking.QUIET)
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, check=True)
+
+    [version] = harness.registry.versions(model)
+    assert [column.name for column in version.signature] == ["tenure"]
+    assert (MlflowRegistry(harness.home).model_folder(model, "1") / "MLmodel").is_file()
+
+
+@on_a_laptop
+def test_the_files_of_a_version_are_found_after_the_home_was_moved(
+    harness: Harness, model: str, tmp_path: Path
+) -> None:
+    harness.train(f"{model}-job", MLMODEL)
+    register(harness, model, f"{model}-job")
+    harness.home.rename(tmp_path / "moved")
+    try:
+        registry = MlflowRegistry(tmp_path / "moved")
+        assert registry.model_folder(model, "1").is_relative_to(tmp_path / "moved")
+        version = registry.get(model, "1")
+    finally:
+        (tmp_path / "moved").rename(harness.home)
+    assert version is not None
+    assert len(version.signature) == 7
+
+
+@on_a_laptop
 def test_the_files_of_a_version_are_found_by_its_number(local_home: Path, harness: Harness, model: str) -> None:
     harness.train(f"{model}-job", MLMODEL)
     register(harness, model, f"{model}-job")
@@ -264,6 +308,10 @@ def test_the_files_of_a_version_are_found_by_its_number(local_home: Path, harnes
     assert (registry.model_folder(model, "1") / "MLmodel").read_text() == MLMODEL
     with pytest.raises(Missing):
         registry.model_folder(model, "2")
+    with pytest.raises(Missing):
+        registry.model_folder(model, "latest")
+    with pytest.raises(Missing):
+        MlflowRegistry(local_home / "nowhere").model_folder(model, "1")
 
 
 def _register(home: Path, model: str, job: str) -> str:
@@ -283,6 +331,17 @@ def test_processes_that_race_make_one_database_and_one_version_a_job(tmp_path: P
     assert len(spool.waiting(tmp_path)) == 2
 
 
-def test_reading_the_registrys_module_loads_no_mlflow() -> None:
-    code = "import sys; import shared.adapters.local.model_registry; sys.exit('mlflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=child_environment({}), check=True)
+@on_a_laptop
+def test_finding_the_files_of_a_version_loads_no_mlflow(harness: Harness, model: str) -> None:
+    harness.train(f"{model}-job", MLMODEL)
+    register(harness, model, f"{model}-job")
+    code = """
+import sys
+from pathlib import Path
+from shared.adapters.local.model_registry import MlflowRegistry
+
+MlflowRegistry(Path(sys.argv[1])).model_folder(sys.argv[2], "1")
+sys.exit("mlflow" in sys.modules)
+"""
+    arguments = [str(harness.home), model]
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=child_environment({}), check=True)

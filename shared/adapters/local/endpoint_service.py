@@ -40,17 +40,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _State:
-    """What an endpoint's file says.
-
-    ``attempts`` counts how often the loading of a deployment was begun, ``folders`` are those of the loaded models
-    below the home: who serves one need not ask the registry, which takes seconds to start.
-    """
+    """What an endpoint's file says; ``attempts`` counts how often the loading of a deployment was begun."""
 
     deployments: dict[str, Deployment] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     mirror: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
 
 
 class LocalEndpoints:
@@ -63,7 +58,6 @@ class LocalEndpoints:
     """
 
     def __init__(self, home: Path, registry: MlflowRegistry, clock: Clock, lake: FolderLake) -> None:
-        self._home = home.absolute()
         self._folder = home / "endpoints"
         self._registry = registry
         self._clock = clock
@@ -150,7 +144,6 @@ class LocalEndpoints:
                 state,
                 deployments={name: d for name, d in state.deployments.items() if name != deployment},
                 attempts={name: n for name, n in state.attempts.items() if name != deployment},
-                folders={name: folder for name, folder in state.folders.items() if name != deployment},
             )
 
         if self._state(endpoint) is not None:
@@ -174,7 +167,7 @@ class LocalEndpoints:
         if present.state != "ready":
             raise Transient(f"deployment {deployment} of endpoint {endpoint} is {present.state}; ask again later")
         try:
-            model = self._model(endpoint, present, state.folders.get(deployment, ""))
+            model = self._model(endpoint, present)
         except Exception as error:
             raise Transient(f"version {present.version} of model {present.model} cannot be loaded: {error}") from error
         start = time.perf_counter()
@@ -188,8 +181,8 @@ class LocalEndpoints:
             classes=model.classes,
         )
 
-    def _model(self, endpoint: str, deployment: Deployment, folder: str) -> CompiledModel | ServedModel:
-        """The deployment's model, loaded once however many threads ask; ``folder`` is where it was, if known."""
+    def _model(self, endpoint: str, deployment: Deployment) -> CompiledModel | ServedModel:
+        """The deployment's model, loaded once however many threads ask."""
         key = (endpoint, deployment.name, deployment.model, deployment.version)
         model = self._models.get(key)
         if model is None:
@@ -198,9 +191,7 @@ class LocalEndpoints:
                 if model is None:
                     name, version = deployment.model, deployment.version
                     compiled = Path(self._lake.uri(place(name, version, GRAPH)))
-                    known = self._home / folder / "MLmodel"
-                    found = known.parent if folder and known.is_file() else self._registry.model_folder(name, version)
-                    model = load(found, compiled)
+                    model = load(self._registry.model_folder(name, version), compiled)
                     self._models[key] = model
         return model
 
@@ -229,10 +220,9 @@ class LocalEndpoints:
             if state.deployments.get(name) != deployment:
                 return state
             ended = replace(deployment, state="failed" if reason else "ready", reason=reason)
-            folders = {**state.folders, name: folder} if folder else state.folders
-            return replace(state, deployments={**state.deployments, name: ended}, folders=folders)
+            return replace(state, deployments={**state.deployments, name: ended})
 
-        reason = folder = ""
+        reason = ""
         with lock:
             state = self._change(endpoint, begin)
             if state.deployments.get(name) != deployment:
@@ -241,9 +231,7 @@ class LocalEndpoints:
                 if state.attempts[name] > LOADING_ATTEMPTS:
                     reason = f"loading was cut short {LOADING_ATTEMPTS} times: the model may be what ended the process"
                 else:
-                    found = self._registry.model_folder(deployment.model, deployment.version)
-                    folder = str(found.relative_to(self._home)) if found.is_relative_to(self._home) else str(found)
-                    self._model(endpoint, deployment, folder)
+                    self._model(endpoint, deployment)
             except (Exception, SystemExit) as error:
                 _logger.exception("deployment %s of endpoint %s cannot load its model", name, endpoint)
                 reason = f"{type(error).__name__}: {error}"
@@ -274,7 +262,6 @@ class LocalEndpoints:
             traffic=record["traffic"],
             mirror=record.get("mirror", {}),
             attempts=record["attempts"],
-            folders=record.get("folders", {}),
         )
         self._states[endpoint] = (stamp, state)
         self._seen.pop(endpoint, None)
@@ -303,7 +290,6 @@ class LocalEndpoints:
             "traffic": state.traffic,
             "mirror": state.mirror,
             "attempts": state.attempts,
-            "folders": state.folders,
         }
         # Its time stamps always differ, which those of quick writes by other ways do not.
         self._seen.pop(endpoint, None)

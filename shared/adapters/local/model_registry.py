@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -50,14 +52,14 @@ class MlflowRegistry:
             raised_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
             raise_event(self._home, **event, event_time=raised_at, topic=TOPIC)
             (folder / "announced").touch()
-        return _version(version)
+        return self._version(version)
 
     def get(self, name: str, version: str) -> ModelVersion | None:
         found = self._find(name, version)
-        return None if found is None else _version(found)
+        return None if found is None else self._version(found)
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
-        yield from map(_version, self._all(name))
+        yield from map(self._version, self._all(name))
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         if self._find(name, version) is None:
@@ -78,11 +80,27 @@ class MlflowRegistry:
 
     def model_folder(self, name: str, version: str) -> Path:
         """The folder of a version's MLflow model, to be read only. Raises Missing when there is none."""
-        found = self._find(name, version)
-        folder = None if found is None else _source(found)
-        if folder is None or not (folder / "MLmodel").is_file():
-            raise Missing(f"there is no model {name} version {version} with its files on this machine")
-        return folder
+        for folder in self._places(name, version):
+            if (folder / "MLmodel").is_file():
+                return folder
+        raise Missing(f"there is no model {name} version {version} with its files on this machine")
+
+    def _places(self, name: str, version: str) -> Iterator[Path]:
+        """Where the files of a version may be: where MLflow says, and below the home where it has moved since.
+
+        Asked of MLflow's table itself: MLflow takes seconds to start, for which somebody would wait who scores.
+        """
+        query = "SELECT coalesce(storage_location, source) FROM model_versions WHERE name = ? AND version = ?"
+        database = tracking.database(self._home)
+        if not database.exists() or not version.isdecimal():
+            return
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            found = connection.execute(query, (name, int(version))).fetchone()
+        address = urlsplit((found[0] if found else None) or "")
+        if address.scheme in ("", "file") and address.path:
+            place = Path(unquote(address.path))
+            yield place
+            yield tracking.models(self._home) / name / place.parent.name / place.name
 
     def _create(self, name: str, folder: Path, job: str, output: str, tags: dict[str, str]) -> MlflowVersion:
         """Copy the model's files and make the version; called with the lock held."""
@@ -133,6 +151,18 @@ class MlflowRegistry:
                 return None
             raise
 
+    def _version(self, version: MlflowVersion) -> ModelVersion:
+        signatures = map(read_signature, self._places(version.name, str(version.version)))
+        return ModelVersion(
+            name=version.name,
+            version=str(version.version),
+            created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+            run=version.tags.get(RUN_TAG, ""),
+            job=version.tags.get(JOB_TAG, ""),
+            tags=dict(version.tags),
+            signature=next(filter(None, signatures), ()),
+        )
+
     @cached_property
     def _client(self) -> MlflowClient:
         tracking.ensure(self._home)
@@ -141,25 +171,6 @@ class MlflowRegistry:
 
         address = tracking.uri(self._home)
         return MlflowClient(tracking_uri=address, registry_uri=address)
-
-
-def _version(version: MlflowVersion) -> ModelVersion:
-    folder = _source(version)
-    return ModelVersion(
-        name=version.name,
-        version=str(version.version),
-        created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        run=version.tags.get(RUN_TAG, ""),
-        job=version.tags.get(JOB_TAG, ""),
-        tags=dict(version.tags),
-        signature=() if folder is None else read_signature(folder),
-    )
-
-
-def _source(version: MlflowVersion) -> Path | None:
-    """The version's folder; None when its files are not on this machine."""
-    address = urlsplit(version.source or "")
-    return Path(unquote(address.path)) if address.scheme in ("", "file") and address.path else None
 
 
 def read_signature(folder: Path) -> tuple[SignatureColumn, ...]:

@@ -28,7 +28,12 @@ QUIET = {
 
 def uri(home: Path) -> str:
     """The tracking and registry URI of the database below ``home``."""
-    return f"sqlite:///{_database(home)}"
+    return f"sqlite:///{database(home)}"
+
+
+def database(home: Path) -> Path:
+    """MLflow's database below ``home``, there once it was made."""
+    return home.absolute() / "mlflow" / "mlflow.db"
 
 
 def models(home: Path) -> Path:
@@ -43,7 +48,7 @@ def hush() -> None:
 
 def ensure(home: Path) -> None:
     """Make the database when there is none, in a process of its own; returns when it can be used."""
-    if not _database(home).exists():
+    if not database(home).exists():
         subprocess.run(
             [sys.executable, "-m", __name__, str(home), ""], cwd=ROOT, env=child_environment(QUIET), check=True
         )
@@ -65,14 +70,14 @@ def prepare(home: Path, experiment: str) -> None:
     Meant for a short-lived process: MLflow keeps the files open that it made.
     """
     marker = home / "mlflow" / "experiments" / quote(experiment, safe="")
-    database = _database(home)
-    if database.exists() and (not experiment or marker.exists()):
+    made = database(home)
+    if made.exists() and (not experiment or marker.exists()):
         return
     with locked(home):
         from mlflow import MlflowClient
 
-        if not database.exists():
-            _create(database)
+        if not made.exists():
+            _create(made)
         if experiment and not marker.exists():
             client = MlflowClient(uri(home))
             if client.get_experiment_by_name(experiment) is None:
@@ -95,10 +100,6 @@ def _create(database: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     part.rename(database)
-
-
-def _database(home: Path) -> Path:
-    return home.absolute() / "mlflow" / "mlflow.db"
 
 
 if __name__ == "__main__":
