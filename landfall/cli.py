@@ -104,6 +104,18 @@ def up(
 
 
 @app.command()
+def page(
+    browser: Annotated[bool, typer.Option(help="Open it; else only say which file does.")] = True,
+) -> None:
+    """Open the page of the loop that landfall up runs, in a browser."""
+    from landfall.page import open_page
+    from landfall.show import console
+
+    lead = open_page(browser=browser)
+    console.print(f"{lead} leads to the page, with the key of this home: open it in a browser", soft_wrap=True)
+
+
+@app.command()
 def demo() -> None:
     """The whole loop on real data in a minute: two versions, drift, retraining, and events that must not count."""
     from landfall.demo import demo as play

@@ -32,7 +32,7 @@ def serve(pace: float | None, verbose: bool) -> None:
         console.print(f"  [red]{name:<24} {len(faults)} faults, see landfall check[/]")
     console.print(
         f"\n  score   curl -H 'x-functions-key: KEY' {host.url}/api/pipelines/NAME/score -d @rows.json"
-        f"\n  status  landfall status, or {host.url}/api/status"
+        f"\n  status  landfall status, or landfall page for a browser: {host.url}/api/page"
         f"\n  KEY     is function in {settings.home / 'keys.json'}\n\nCtrl-C stops it; nothing is lost.",
         soft_wrap=True,
     )
