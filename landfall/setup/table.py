@@ -63,7 +63,11 @@ def check_settings(settings: Settings) -> None:
     faults = []
     if settings.backend != "azure":
         faults.append(
-            Fault("LANDFALL_BACKEND", "is local: a laptop needs no setup", "For Azure, azd up comes first, then its settings: docs/deploying.md.")
+            Fault(
+                "LANDFALL_BACKEND",
+                "is local: a laptop needs no setup",
+                "For Azure, azd up comes first, then its settings: docs/deploying.md.",
+            )
         )
     elif not settings.function_app:
         faults.append(
