@@ -16,5 +16,7 @@ def http_drift(req: func.HttpRequest) -> func.HttpResponse:
 
     return http_api.operator(
         req,
-        lambda name, body, common: DriftCheckDue(pipeline=name, slot=common["at"], request=common["request"]),
+        lambda name, body, common: DriftCheckDue(
+            pipeline=name, slot=common["at"], request=common["request"], by=common["by"], reason=common["reason"]
+        ),
     )

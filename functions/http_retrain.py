@@ -19,6 +19,6 @@ def http_retrain(req: func.HttpRequest) -> func.HttpResponse:
     def make(name: str, body: dict[str, Any], common: dict[str, str]) -> RetrainingDue:
         bootstrap.loop().catalog.whole(name)
         reason = common["reason"] or "asked for by hand"
-        return RetrainingDue(pipeline=name, cause="hand", slot=common["request"], reason=reason)
+        return RetrainingDue(pipeline=name, cause="hand", slot=common["request"], reason=reason, by=common["by"])
 
     return http_api.operator(req, make)

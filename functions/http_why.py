@@ -10,7 +10,7 @@ bp = func.Blueprint()
 @bp.function_name("http_why")
 @bp.route(route="why/{*subject}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def http_why(req: func.HttpRequest) -> func.HttpResponse:
-    """Decisions about a file, a run, a batch or a model version (name:3), newest first, with what it led to."""
+    """Decisions about a file, a run, a batch or a model version (name:3), oldest first, with what it led to."""
     from shared import history, http_api
 
     subject = req.route_params["subject"]

@@ -233,7 +233,8 @@ def retrain(pipeline: str, reason: Reason = "", wait: bool = True, as_json: Json
     from landfall.asking import ask
     from shared.domain.signals import RetrainingDue
 
-    signal = RetrainingDue(pipeline=pipeline, cause="hand", slot=_request(), reason=reason or f"asked for by {_me()}")
+    reason = reason or "asked for by hand"
+    signal = RetrainingDue(pipeline=pipeline, cause="hand", slot=_request(), reason=reason, by=_me())
     ask(signal, run=f"{pipeline}-m{signal.slot}" if wait else None, as_json=as_json)
 
 
@@ -312,7 +313,7 @@ def drift(pipeline: str, as_json: Json = False) -> None:
     from landfall.asking import ask
     from shared.domain.signals import DriftCheckDue
 
-    ask(DriftCheckDue(pipeline=pipeline, slot=datetime.now(UTC)), as_json=as_json)
+    ask(DriftCheckDue(pipeline=pipeline, slot=datetime.now(UTC), by=_me()), as_json=as_json)
 
 
 @app.command()

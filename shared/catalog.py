@@ -93,11 +93,9 @@ class Catalog:
         self._seen: dict[str, tuple[float, PipelineFolder]] = {}
 
     def names(self) -> list[str]:
-        """All folders with a pipeline.yaml, broken ones too, sorted. Hidden folders are not looked at."""
-        if not self.root.is_dir():
-            return []
-        folders = (path for path in self.root.iterdir() if not path.name.startswith("."))
-        return sorted(path.name for path in folders if (path / FILE).is_file())
+        """All pipelines, broken ones too, sorted. Hidden folders are not looked at."""
+        snapshot = self._look()
+        return sorted([*snapshot.loaded, *self._bereft(snapshot)])
 
     def get(self, name: str) -> PipelineFolder:
         """The pipeline, the same object until its files change; its last valid definition while its folder has faults.
@@ -106,11 +104,16 @@ class Catalog:
         """
         try:
             return self.whole(name)
-        except (ConfigurationError, Missing) as error:
-            stand_in = self._stand_in(name, error)
+        except ConfigurationError as error:
+            stand_in = self._stand_in(name, error.faults)
             if stand_in is None:
                 raise
             return stand_in
+        except Missing:
+            bereft = self._bereft(self._snapshot)
+            if name not in bereft:
+                raise
+            return bereft[name]
 
     def lately(self, name: str) -> PipelineFolder:
         """As :meth:`get`, as it was at most :data:`LATELY` seconds ago: for who asks a thousand times a second."""
@@ -140,8 +143,8 @@ class Catalog:
     def live(self) -> list[PipelineFolder]:
         """The pipelines, sorted by name, the broken ones as they were last valid."""
         snapshot = self._look()
-        broken = (self._stand_in(name, ConfigurationError(faults)) for name, faults in snapshot.faults.items())
-        found = [*snapshot.valid.values(), *(folder for folder in broken if folder)]
+        broken = (self._stand_in(name, tuple(faults)) for name, faults in snapshot.faults.items())
+        found = [*snapshot.valid.values(), *(folder for folder in broken if folder), *self._bereft(snapshot).values()]
         return sorted(found, key=lambda folder: folder.pipeline.name)
 
     def keep(self, folder: PipelineFolder) -> None:
@@ -151,7 +154,8 @@ class Catalog:
 
     def faults(self) -> dict[str, list[Fault]]:
         """The broken pipelines, each with all its faults in the order of its lines."""
-        return dict(self._look().faults)
+        snapshot = self._look()
+        return snapshot.faults | {name: list(folder.faults) for name, folder in self._bereft(snapshot).items()}
 
     def for_path(self, path: str) -> PipelineFolder | None:
         """The pipeline for which the lake file ``path`` has landed: its landing.path is a folder above the file.
@@ -165,15 +169,23 @@ class Catalog:
             found = self._look().above(path)
         return found
 
-    def _stand_in(self, name: str, error: ConfigurationError | Missing) -> PipelineFolder | None:
-        """The last valid definition for a folder with faults, or one that has lost its pipeline.yaml."""
-        if self._last_valid is None or not NAME.fullmatch(name) or not (self.root / name).is_dir():
+    def _bereft(self, snapshot: _Snapshot) -> dict[str, PipelineFolder]:
+        """The last valid definitions of folders that have lost their pipeline.yaml."""
+        names = {path.name for path in self._folders()} - snapshot.loaded.keys()
+        cure = "Put it back, or remove the whole folder to end the pipeline."
+        faults = {name: Fault(f"{self.root.name}/{name}/{FILE}", "is missing", cure) for name in names}
+        found = {name: self._stand_in(name, (fault,)) for name, fault in faults.items()}
+        return {name: folder for name, folder in found.items() if folder}
+
+    def _folders(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return [path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+
+    def _stand_in(self, name: str, faults: tuple[Fault, ...]) -> PipelineFolder | None:
+        """The last valid definition for a folder with faults."""
+        if self._last_valid is None or not NAME.fullmatch(name):
             return None
-        if isinstance(error, ConfigurationError):
-            faults = error.faults
-        else:
-            where = f"{self.root.name}/{name}/{FILE}"
-            faults = (Fault(where, "is missing", "Put it back, or remove the whole folder to end the pipeline."),)
         stand_ins = self._stand_ins
         if name in stand_ins:
             return stand_ins[name]
@@ -188,7 +200,7 @@ class Catalog:
         before = self._snapshot
         root = _stamp(self.root)
         loaded: dict[str, _Loaded] = {}
-        for name in self.names():
+        for name in sorted(path.name for path in self._folders() if (path / FILE).is_file()):
             known = before.loaded.get(name)
             loaded[name] = known if known and known.holds else _load(self.root / name)
         if loaded != before.loaded:

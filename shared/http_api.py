@@ -12,6 +12,7 @@ import azure.functions as func
 
 if TYPE_CHECKING:
     from shared.domain.signals import Signal
+    from shared.errors import LandfallError
     from shared.loop import Loop
 
 
@@ -30,22 +31,30 @@ def refusal(status: int, code: str, message: str, **more: Any) -> func.HttpRespo
 def answering(work: Callable[[Loop], func.HttpResponse]) -> func.HttpResponse:
     """Run ``work`` on the loop and turn what it raises into a response; nothing of a traceback gets out."""
     from shared import bootstrap
-    from shared.errors import ConfigurationError, Missing, Rejected, Transient
+    from shared.errors import LandfallError
 
     try:
         return work(bootstrap.loop())
-    except Missing as error:
-        return refusal(404, "NotFound", str(error))
-    except ConfigurationError as error:
-        return refusal(409, "ConfigurationFault", str(error))
-    except Rejected as error:
-        return refusal(400, "Refused", str(error))
-    except Transient as error:
-        return refusal(503, "TryAgain", str(error))
+    except LandfallError as error:
+        return refusal(*status_of(error), str(error))
     except Exception:
         incident = uuid.uuid4().hex
         logging.exception("incident %s", incident)
         return refusal(500, "Unexpected", f"something went wrong; look for incident {incident} in the log")
+
+
+def status_of(error: LandfallError) -> tuple[int, str]:
+    """The status and the code in words of an error that Landfall raised on purpose."""
+    from shared import errors
+
+    answers: dict[type[LandfallError], tuple[int, str]] = {
+        errors.Missing: (404, "NotFound"),
+        errors.InvalidRequest: (400, "InvalidRequest"),
+        errors.Refused: (409, "Refused"),
+        errors.ConfigurationError: (409, "ConfigurationFault"),
+        errors.Rejected: (400, "Rejected"),
+    }
+    return next((answer for kind, answer in answers.items() if isinstance(error, kind)), (503, "TryAgain"))
 
 
 def operator(

@@ -8,7 +8,7 @@ import random
 import azure.functions as func
 
 from shared import bootstrap, fast_json, http_api, number_rows, scoring
-from shared.errors import ConfigurationError, InvalidRequest, Missing, Refused, Rejected, Transient
+from shared.errors import InvalidRequest, LandfallError
 
 MAX_BYTES = 10 * 2**20
 """A longer request body is refused; batch scoring takes files of any size."""
@@ -46,16 +46,10 @@ def answer(request: func.HttpRequest) -> func.HttpResponse:
         )
     except scoring.TooManyRows as error:
         return refusal(413, "TooLarge", str(error))
-    except InvalidRequest as error:
-        return refusal(400, "InvalidRequest", str(error), faults=error.faults)
-    except Missing as error:
-        return refusal(404, "NotFound", str(error))
-    except (Refused, ConfigurationError) as error:
-        return refusal(409, type(error).__name__, str(error))
-    except Rejected as error:
-        return refusal(400, "Refused", str(error))
-    except Transient as error:
-        return refusal(503, "TryAgain", str(error))
+    except LandfallError as error:
+        status, code = http_api.status_of(error)
+        named_faults = {"faults": error.faults} if isinstance(error, InvalidRequest) else {}
+        return refusal(status, code, str(error), **named_faults)
     except Exception:
         logging.exception("scoring request %s of pipeline %s", request_id, request.route_params["name"])
         return refusal(500, "Unexpected", f"something went wrong; look for request {request_id} in the log")

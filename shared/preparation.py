@@ -25,7 +25,10 @@ def read_manifest(loop: Loop, folder: str) -> Manifest:
 
     Raises Missing when it is not there (yet), Rejected when it is none, whoever wrote it.
     """
-    path = f"{folder}/manifest.json"
+    return _manifest(loop, f"{folder}/manifest.json")
+
+
+def _manifest(loop: Loop, path: str) -> Manifest:
     text = loop.ports.lake.read(path)
     try:
         return from_record(Manifest, json.loads(text))
@@ -188,10 +191,11 @@ def _batches(loop: Loop, run: Run) -> list[Batch]:
 
 
 def _reuse(loop: Loop, run: Run, fingerprint: str) -> bool:
-    known = _by_input(run.pipeline, fingerprint)
-    if loop.ports.lake.stat(known) is None:
+    try:
+        manifest = _manifest(loop, _by_input(run.pipeline, fingerprint))
+    except Rejected:
+        # None was made of this input, or it is broken: it is prepared anew.
         return False
-    manifest = from_record(Manifest, json.loads(loop.ports.lake.read(known)))
     if manifest.run != run.id:
         record = to_record(replace(manifest, run=run.id))
         loop.ports.lake.write(f"{run.features}/manifest.json", json.dumps(record).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from shared import evaluation, operator_requests, runs
 from shared.catalog import PipelineFolder
@@ -108,11 +109,14 @@ def held(state: PipelineState, rollout: RolloutState) -> bool:
     return state.frozen and rollout.cause in ("gate", "approval") and rollout.phase != "rolling_back"
 
 
-def wake(loop: Loop, rollout: RolloutState) -> None:
-    """After a freeze: let the rollout go on. Its wake is a new one: the last may be handled already, for nothing."""
-    woken = loop.ports.ledger.update(
-        RolloutState, rollout.pipeline, rollout.id, lambda r: replace(r or rollout, wake=(r or rollout).wake + 1)
-    )
+def wake(loop: Loop, rollout: RolloutState, **changes: Any) -> None:
+    """Let a rollout go on now, with ``changes``. Its wake is a new one: the last may have been handled, for nothing."""
+
+    def change(present: RolloutState | None) -> RolloutState:
+        present = present or rollout
+        return replace(present, wake=present.wake + 1, **changes)
+
+    woken = loop.ports.ledger.update(RolloutState, rollout.pipeline, rollout.id, change)
     loop.ports.queue.send(RolloutDue(pipeline=woken.pipeline, rollout=woken.id, wake=woken.wake))
 
 
@@ -258,6 +262,8 @@ def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
     """What the outcome of a rollout means for others, done again after a crash while it is still the one rollout."""
     if rollout.phase not in ("promoted", "rolled_back", "failed"):
         return
+    if rollout.phase == "promoted":
+        _end_former(loop, rollout)
     state = runs.state_of(loop, rollout.pipeline)
     if state.rollout == rollout.id:
         if rollout.phase == "promoted":
@@ -271,6 +277,14 @@ def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
         begin(loop, folder, evaluation.read_version(loop, rollout.pipeline, state.pinned), cause="pin")
     else:
         evaluation.next_waiting(loop, folder)
+
+
+def _end_former(loop: Loop, rollout: RolloutState) -> None:
+    """Only the newest champion's predecessor is kept: what former rollouts have kept is to go now."""
+    now = loop.ports.clock.now()
+    for former in active(loop, rollout.pipeline):
+        if former.id != rollout.id and former.phase == "promoted":
+            wake(loop, former, next_at=now)
 
 
 def _change_while_rolling(loop: Loop, rollout: RolloutState, /, **changes: object) -> PipelineState:

@@ -37,7 +37,7 @@ _SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re
 _ACCOUNT = re.compile(r"/storageAccounts/([^/]+)", re.IGNORECASE)
 _MANIFEST = re.compile(r"features/([^/]+)/([^/]+)/manifest\.json")
 _MODEL_SUBJECT = re.compile(r"models/(.+):([^:]+)", re.DOTALL)
-_JOB = re.compile(r"(?P<run>.+)-(?P<step>train|evaluate)-(?P<number>\d+)", re.DOTALL)
+_JOB = re.compile(r"(?P<run>.+)-(?P<step>train|evaluate)-(?P<number>\d+)(?:-against-\d+)?", re.DOTALL)
 _TERMINAL = {
     "completed": "completed",
     "finished": "completed",
@@ -143,8 +143,9 @@ def azureml_signal(event: Event) -> Signal | NoSignal:
     """The signal of an Azure ML event: ModelRegistered, or the end of a training or evaluation job of a run.
 
     Jobs are known by their tags landfall.pipeline, landfall.run, landfall.step and landfall.version; without
-    them by their name, ``<run>-train-<attempt>`` or ``<run>-evaluate-<version>``, and the experiment, which is
-    called like the pipeline. Jobs of others, features jobs and states that are not final wake nothing.
+    them by their name, ``<run>-train-<attempt>`` or ``<run>-evaluate-<version>[-against-<champion>]``, and the
+    experiment, which is called like the pipeline. Jobs of others, features jobs and states that are not final wake
+    nothing.
     """
     if not event.type.startswith(AZUREML):
         return _unreadable("azureml", event, _wrong_type(event, "an Azure ML workspace"))

@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import Literal
 
 NAME = re.compile(r"[a-z][a-z0-9-]{2,31}")
+"""Pipeline and endpoint names: what a managed online endpoint accepts."""
 MOST_MIRRORED = 50
 """Percent of the requests that may be copied to another deployment: no more is copied by Azure ML."""
-"""Pipeline and endpoint names: what a managed online endpoint accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)

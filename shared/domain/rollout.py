@@ -233,7 +233,7 @@ def _promoted(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) -
             state=replace(state, phase="done"),
             actions=(Action("remove", previous),),
             again=None,
-            note=f"removed deployment {previous}: version {state.challenger} has served for {policy.keep_previous}",
+            note=f"removed deployment {previous}: it is no longer kept",
         )
     return Move(state=replace(state, phase="done"), again=None)
 

@@ -156,11 +156,13 @@ class RolloutDue(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheckDue(Signal):
-    """A drift window of a pipeline has ended at ``slot``; with ``request`` because a person wants to look at it now."""
+    """A drift window of a pipeline has ended at ``slot``; with ``request`` a person wants to look now."""
 
     pipeline: str
     slot: datetime
     request: str = ""
+    by: str = ""
+    reason: str = ""
 
     @property
     def key(self) -> str:
@@ -175,6 +177,7 @@ class RetrainingDue(Signal):
     cause: str
     slot: str
     reason: str
+    by: str = ""
 
     @property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
@@ -42,6 +43,9 @@ def react(signal: ReconcileDue, loop: Loop) -> Outcome:
             raised += _live(loop, folder) if folder.faults else _pipeline(loop, folder, folder.pipeline.name in turn)
         except LandfallError as error:
             troubles.append(f"{folder.pipeline.name} could not be looked at: {error}")
+        except Exception as error:
+            logging.exception("reconcile of pipeline %s", folder.pipeline.name)
+            troubles.append(f"{folder.pipeline.name} could not be looked at, see the log: {error!r}")
     troubles += [
         f"{name} has faults, see landfall check: no run begins, what is live goes on as last defined"
         for name in loop.catalog.faults()

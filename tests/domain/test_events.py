@@ -213,6 +213,9 @@ def test_the_end_of_an_evaluation_is_known_by_its_name_or_subject() -> None:
     expected = EvaluationFinished(pipeline="churn", version="3", status="completed", job="churn-b1-evaluate-3")
     assert azureml("RunCompleted", {"runId": "churn-b1-evaluate-3", "experimentName": "churn"}) == expected
     assert azureml("RunCompleted", {"experimentName": "churn"}, "experiments/x/runs/churn-b1-evaluate-3") == expected
+    against = "churn-b1-evaluate-3-against-2"
+    expected = EvaluationFinished(pipeline="churn", version="3", status="completed", job=against)
+    assert azureml("RunCompleted", {"runId": against, "experimentName": "churn"}) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from functions.http_approve import http_approve
 from functions.http_drift import http_drift
 from functions.http_freeze import http_freeze
 from functions.http_pin import http_pin
+from functions.http_retrain import http_retrain
 from functions.http_rollback import http_rollback
 from shared import bootstrap
 from shared.domain.signals import ApprovalGiven, FreezeRequested, PinRequested, Signal
@@ -78,7 +79,7 @@ def test_a_version_may_be_a_number(world: World) -> None:
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"no json", b"\xff", b"[]"])
 def test_a_body_that_is_no_object_is_refused_however_deep(world: World, body: bytes) -> None:
     status, answer = post(http_freeze, body)
-    assert (status, answer["error"]["code"]) == (400, "Refused")
+    assert (status, answer["error"]["code"]) == (400, "Rejected")
     assert world.sent() == []
 
 
@@ -90,3 +91,11 @@ def test_a_repeated_request_to_look_for_drift_is_one_request(world: World) -> No
         keys.add(answer["signal"])
         world.clock.advance(timedelta(seconds=5))
     assert keys == {"DriftCheckDue:churn/r1"}
+
+
+@pytest.mark.parametrize("function", [http_approve, http_drift, http_freeze, http_pin, http_retrain, http_rollback])
+def test_who_asked_for_it_and_why_goes_with_the_request(world: World, function: Any) -> None:
+    body = {"by": "ada", "reason": "a new price list", **({"version": "2"} if function is http_approve else {})}
+    assert post(function, body)[0] == 202
+    signal: Any = asked(world)
+    assert (signal.by, signal.reason) == ("ada", "a new price list")

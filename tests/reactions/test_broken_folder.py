@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import status
+from shared import history, status
 from shared.catalog import Catalog
 from shared.domain.ledger import DriftCheck
 from shared.domain.signals import (
@@ -78,12 +78,12 @@ def test_a_rollout_under_way_goes_on(world: World, broken: Break) -> None:
     assert world.state.champion == "2"
 
 
-def test_a_rollout_whose_wake_up_was_lost_is_found(world: World) -> None:
+def test_a_rollout_whose_wake_up_was_lost_is_found(world: World, broken: Break) -> None:
     world.to_champion()
     world.land("landing/churn/b.csv")
     world.drain(timedelta(minutes=1))
     world.queue.messages.clear()
-    with_a_typo(folder_of(world))
+    broken(folder_of(world))
     for _ in range(4):
         world.drain(timedelta(hours=1))
         world.queue.send(ReconcileDue(slot=world.clock.now()))
@@ -160,14 +160,23 @@ def test_a_run_under_way_starts_no_job_from_a_broken_folder_and_goes_on_when_it_
     assert world.state.champion == "1"
 
 
-def test_status_says_since_when_what_goes_on_was_defined(world: World) -> None:
+def test_status_says_since_when_what_goes_on_was_defined_and_what_is_wrong(world: World, broken: Break) -> None:
     world.to_champion()
     assert status.status(world.loop)["pipelines"][0]["as_of"] is None
-    with_a_typo(folder_of(world))
+    broken(folder_of(world))
+    restart(world)
     found = status.status(world.loop)
     assert found["pipelines"][0]["champion"]["version"] == "1"
     assert found["pipelines"][0]["as_of"].startswith("2026-03-02T08:00")
-    assert "max_wiat" in found["faults"]["churn"][0]
+    assert found["faults"]["churn"]
+    assert history.find_run(world.loop, world.runs[0].id) == "churn"
+
+
+def test_an_empty_folder_that_never_was_a_pipeline_is_none(world: World) -> None:
+    (folder_of(world).parent / "notes").mkdir()
+    found = status.status(world.loop)
+    assert [pipeline["name"] for pipeline in found["pipelines"]] == ["churn"]
+    assert found["faults"] == {}
 
 
 def test_the_last_definition_that_was_seen_to_be_valid_counts(world: World) -> None:

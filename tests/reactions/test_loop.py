@@ -241,6 +241,27 @@ def test_retraining_on_unchanged_data_reuses_the_prepared_features(world: World)
     assert world.runs[-1].version == "2"
 
 
+def test_prepared_features_of_which_the_record_is_broken_are_prepared_anew(world: World) -> None:
+    world.to_champion()
+    (record,) = (file.path for file in world.lake.list("features/churn/by-input/"))
+    world.lake.write(record, b'{"half": ')
+    world.queue.send(RetrainingDue(pipeline="churn", cause="hand", slot="x", reason="try"))
+    world.drain(timedelta(hours=2))
+    assert list(world.services.features_jobs) == ["churn-b000001-features", "churn-mx-features"]
+    assert world.runs[-1].version == "2"
+
+
+def test_only_the_predecessor_of_the_champion_is_kept_however_soon_the_next_one_comes(world: World) -> None:
+    for number in range(1, 6):
+        world.to_champion(f"landing/churn/{number}.csv", str(number).encode())
+        assert world.state.champion == str(number)
+        deployed = set(world.loop.ports.endpoints.deployments("churn"))
+        assert deployed == {f"v{version}" for version in (number - 1, number) if version}
+    world.drain(timedelta(hours=30))
+    assert set(world.loop.ports.endpoints.deployments("churn")) == {"v5"}
+    assert world.state.active_rollouts == ()
+
+
 def test_retraining_keeps_to_its_budget_and_says_so(world: World) -> None:
     world.to_champion()
     for week in range(4):

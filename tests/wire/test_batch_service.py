@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.azure import batch_deployments, batch_pipeline, pipeline_runs
+from shared.adapters.azure import batch_deployments, batch_pipeline, endpoint_service, pipeline_runs
 from shared.adapters.azure.batch_service import SynapseBatchService
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.endpoint_names import batch_endpoint
@@ -158,9 +158,12 @@ def test_a_version_is_scored_in_its_own_environment_by_a_step_that_is_never_take
     assert "pandas==2.2.0" in conda and conda.count("pandas") == 1
 
 
-def test_the_requirements_of_a_cluster_are_those_of_the_app() -> None:
+def test_the_requirements_of_clusters_and_deployments_are_those_of_the_app() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["laptop"]
-    assert set(batch_deployments.NEEDS) <= {*(ROOT / "requirements.txt").read_text().splitlines(), *project}
+    (server,) = (name for name in endpoint_service.SERVING if name.startswith("azureml-inference-server-http=="))
+    assert server in (ROOT / "benchmarks" / "environments.py").read_text()
+    needs = {*batch_deployments.NEEDS, *endpoint_service.SERVING_COMPILED} - {server}
+    assert needs <= {*(ROOT / "requirements.txt").read_text().splitlines(), *project}
 
 
 def test_names_of_endpoints_fit_azure_ml_and_do_not_meet() -> None:

@@ -38,9 +38,9 @@ STATES = {
 }
 ROUTES_SECONDS = 10.0
 REQUEST_MS, CONCURRENT = 90_000, 4
-SERVING = ("azureml-inference-server-http", "pandas")
+SERVING = ("azureml-inference-server-http==1.5.1", "pandas==3.1.1")
 """What a deployment needs beside the requirements that its model was saved with."""
-SERVING_COMPILED = (*SERVING, "onnxruntime", "numba==0.68.1")
+SERVING_COMPILED = (*SERVING, "numba==0.68.1", "onnxruntime==1.32.0")
 SCRIPT = "score.py"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
