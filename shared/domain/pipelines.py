@@ -94,15 +94,16 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What a challenger must show on the champion's and its own held-out rows.
+    """What a challenger must show beside the champion on the challenger's held-out rows.
 
     ``metric`` is one of accuracy, balanced_accuracy, precision, recall, f1, roc_auc,
     average_precision, log_loss, brier (classification), rmse, mae, r2 (regression). The gain must be
     at least ``min_gain`` and its paired bootstrap interval at ``confidence`` must lie above zero;
     ``floors`` bound other metrics from below (losses from above); no slice of the ``slices`` columns
     may lose more than ``slice_tolerance``; limits are milliseconds per one-row call and megabytes.
-    ``positive`` names the class that precision, recall, f1, roc_auc and brier speak of (default: the
-    last in sort order); with more than two classes they are weighted averages.
+    ``positive`` names the class that precision, recall, f1, roc_auc, average_precision and brier speak
+    of (default: the last in sort order). With more than two classes they are averages, weighted by how
+    often each class occurs; with ``average`` weighted precision, recall and f1 are so with two, too.
     """
 
     metric: str = "accuracy"
@@ -131,7 +132,9 @@ class RollbackWhen:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """How traffic moves: ``steps`` in percent, each held for ``bake``; the last must be 100.
+    """How traffic moves: ``steps`` in percent, rising from 1 or more to 100, each held for ``bake``.
+
+    The champion's predecessor stays deployed for ``keep_previous``, or until the next one is promoted.
 
     With ``mirror`` (percent) a step comes before them, as long as each: the new version gets copies of so many of the
     requests, its answers are logged and judged by ``rollback_when`` but returned to nobody.
@@ -157,8 +160,8 @@ class Drift:
 
     Every ``every`` the last ``window`` of the log is compared; a column drifts from ``psi`` on, if a
     chi-square test, corrected for the number of columns, makes certain that it is no chance; nothing is
-    said below ``min_rows``. Retraining follows when ``sustained`` ("k of n") checks found
-    retraining to be called for, not again within ``cooldown``.
+    said below ``min_rows``. Retraining follows when of the last n checks k called for it (``sustained``, "k of n"),
+    not again within ``cooldown``.
 
     With ``retrain`` performance it is called for when the gate's metric is worse than on the held-out rows, for certain
     and by at least ``tolerance``: as estimated from the probabilities, or as it was on predictions of the last
@@ -194,8 +197,9 @@ class Drift:
 class Retraining:
     """When a pipeline trains again by itself: six-field NCRONTAB in UTC (None: never), and how often at most.
 
-    ``budget`` counts retrainings. ``cost`` is money: when the pipeline's runs have cost so much in the period, of
-    whatever cause they were, no retraining begins by itself.
+    ``budget`` counts retrainings an hour, a day, a week or a month, as in "5 a week". ``cost`` is money, as in "200 a
+    month": when the pipeline's runs have cost so much in the period, of whatever cause they were, no retraining begins
+    by itself.
     """
 
     schedule: str | None = "0 0 2 * * SUN"

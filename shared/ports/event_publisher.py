@@ -1,4 +1,4 @@
-"""What Landfall tells others: promotions, rejections, alarms."""
+"""What Landfall tells others; docs/architecture.md has each kind of event."""
 
 from __future__ import annotations
 
