@@ -137,7 +137,7 @@ def advance(loop: Loop, folder: PipelineFolder, state: RolloutState) -> tuple[Ro
     while True:
         now = loop.ports.clock.now()
         try:
-            move = rollout.next_move(state, _look(loop, folder, state), folder.pipeline.rollout, now)
+            move = rollout.next_move(state, _look(loop, state), folder.pipeline.rollout, now)
             said += [note for action in move.actions if (note := _do(loop, folder, state, action))]
         except Transient as error:
             move = rollout.waits(state, str(error), now)
@@ -173,7 +173,7 @@ def forget(loop: Loop, rollout: RolloutState) -> None:
     loop.ports.ledger.update(PipelineState, rollout.pipeline, "state", change)
 
 
-def _look(loop: Loop, folder: PipelineFolder, state: RolloutState) -> Seen:
+def _look(loop: Loop, state: RolloutState) -> Seen:
     endpoints = loop.ports.endpoints
     deployments = {name: d.state for name, d in endpoints.deployments(state.endpoint).items()}
     name = deployment_name(state.challenger)

@@ -460,7 +460,7 @@ def _table(payload: Any, version: _Version) -> _Table:
         raise InvalidRequest(
             f"the model has no signature, so {form} without names cannot be read; send dataframe_split"
         )
-    return _list_table(form, value, None, len(version.names))
+    return _list_table(value, None, len(version.names))
 
 
 def _check_size(form: str, rows: Sequence[Any]) -> None:
@@ -473,7 +473,7 @@ def _check_size(form: str, rows: Sequence[Any]) -> None:
         )
 
 
-def _list_table(form: str, rows: list[Any], names: tuple[str, ...] | None, width: int) -> _Table:
+def _list_table(rows: list[Any], names: tuple[str, ...] | None, width: int) -> _Table:
     faults = _Faults()
     for i, row in enumerate(rows):
         if type(row) is not list:
@@ -526,7 +526,7 @@ def _split_table(value: Any) -> _Table:
             f"{form}.data must be a list of rows", [{"field": f"{form}.data", "problem": "not a list"}]
         )
     _check_size(form, rows)
-    return _list_table(form, rows, tuple(names), len(names))
+    return _list_table(rows, tuple(names), len(names))
 
 
 def _column_table(columns: dict[str, Any]) -> _Table:

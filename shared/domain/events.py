@@ -135,7 +135,6 @@ def storage_signal(event: Event) -> Signal | NoSignal:
         at=event.at,
         etag=etag,
         size=data.count("contentLength"),
-        sequencer=data.text("sequencer"),
     )
 
 

@@ -40,7 +40,8 @@ class Entry(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Entry):
-    """One signal being handled or handled. ``status``: working, done, ignored, rejected or released."""
+    """One signal being handled or handled. ``status``: working or released, then done, nothing, alarm,
+    rejected or failed."""
 
     KIND: ClassVar[str] = "claim"
     signal: str
@@ -124,7 +125,7 @@ class Batch(Entry):
     While it is open its files are :class:`BatchFile` entries; once closed ``files`` lists them.
     ``group`` is the folder of a batch that a marker closes, else empty. A failed batch is prepared
     again with the next run; a carried one had too few rows and its files went on to the next batch.
-    ``carried`` counts the files that came from such a one.
+    ``carried``: files came from such a one.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -133,7 +134,7 @@ class Batch(Entry):
     status: str
     opened_at: datetime
     group: str = ""
-    carried: int = 0
+    carried: bool = False
     closed_at: datetime | None = None
     files: tuple[LandedFile, ...] = ()
     run: str = ""
@@ -204,7 +205,7 @@ class Step:
 class Run(Entry):
     """One pass of a pipeline. ``cause``: landing, schedule, drift or hand.
 
-    ``stage``: features, training, evaluation, gate, rollout, done. ``status``: running, waiting,
+    ``stage``: features, training, evaluation, gate, rollout. ``status``: running, waiting,
     succeeded (its version became champion), kept (the champion stayed), rejected (the batch or the
     version was turned down), failed, superseded, rolled_back.
     """
@@ -465,7 +466,6 @@ class PipelineState(Entry):
     last_drift_retraining_at: datetime | None = None
     retrainings: tuple[datetime, ...] = ()
     spendings: tuple[Spending, ...] = ()
-    ticked_at: datetime | None = None
 
     @property
     def partition(self) -> str:

@@ -53,7 +53,6 @@ class DataLanded(Signal):
     at: datetime
     etag: str = ""
     size: int | None = None
-    sequencer: str = ""
 
     @property
     def key(self) -> str:

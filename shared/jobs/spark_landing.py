@@ -28,7 +28,6 @@ from shared.landed_rows import (
     Unreadable,
     column_faults,
     fault,
-    is_reserved,
     refuse_twins,
     widened,
 )
@@ -580,6 +579,3 @@ def _narrowest(name: str, number: int, row: Any) -> str:
                 f" Declare {name} in landing.columns"
             )
     return "string"
-
-
-__all__ = ["BATCH", "PLACE", "Landed", "SparkLanding", "fault", "is_reserved"]

@@ -21,8 +21,8 @@ class CommandJob:
     """A command in a folder of code.
 
     ``command`` holds ``${{inputs.x}}`` and ``${{outputs.y}}``; inputs are lake folders or files
-    (as paths of the Lake port) or outputs of other jobs (``job:<name>/<output>``) or registered
-    models (``model:<name>:<version>``); ``outputs`` maps a name to uri_folder or mlflow_model.
+    (as paths of the Lake port) or registered models (``model:<name>:<version>``); ``outputs`` maps a
+    name to uri_folder or mlflow_model.
     ``tags`` are shown with the job and carried to what it registers.
     """
 
@@ -55,10 +55,6 @@ class TrainingService(Protocol):
 
         A process that died without an exit code, with its machine or by a kill, is failed.
         """
-        ...
-
-    def cancel(self, name: str) -> None:
-        """Ask the job and all its children to stop; nothing happens when it has ended or never was."""
         ...
 
     def read_output(self, name: str, output: str, file: str) -> bytes:

@@ -82,7 +82,7 @@ def _wait(loop: Loop, folder: PipelineFolder, batch: Batch) -> tuple[timedelta |
         settled = _settled(loop, entry)
         files.append(settled.file)
     marked = complete.marker is not None and loop.ports.lake.stat(f"{batch.group}/{complete.marker}") is not None
-    return landing.wait(files, complete, opened_at=batch.opened_at, now=now, marked=marked, carried=bool(batch.carried))
+    return landing.wait(files, complete, opened_at=batch.opened_at, now=now, marked=marked, carried=batch.carried)
 
 
 def _settled(loop: Loop, entry: BatchFile) -> BatchFile:

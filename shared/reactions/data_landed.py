@@ -108,7 +108,7 @@ def _open_batch(loop: Loop, folder: PipelineFolder, file: LandedFile, carried_fr
         status="open",
         opened_at=carried_from.opened_at if carried_from else now,
         group=group,
-        carried=1 if carried_from else 0,
+        carried=carried_from is not None,
     )
     if present is None or (batch.carried and carried_from is None):
         look = _first_look(folder, batch, carried_from is not None, now)

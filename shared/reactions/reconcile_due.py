@@ -65,7 +65,7 @@ def _pipeline(loop: Loop, folder: PipelineFolder, its_turn: bool) -> list[str]:
         *_raise(loop, _batches(loop, folder, state)),
         *_raise(loop, _jobs(loop, state)),
         *(_raise(loop, _versions(loop, folder)) if its_turn or state.active_runs else ()),
-        *_raise(loop, _evaluations(loop, folder, state)),
+        *_raise(loop, _evaluations(loop, state)),
         *_raise(loop, _rollouts(loop, state)),
         *_runs(loop, folder, state),
         *_turns(loop, folder, state),
@@ -171,7 +171,7 @@ def _versions(loop: Loop, folder: PipelineFolder) -> Iterator[Signal]:
             yield ModelRegistered(model=version.name, version=version.version)
 
 
-def _evaluations(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterator[Signal]:
+def _evaluations(loop: Loop, state: PipelineState) -> Iterator[Signal]:
     """Versions whose evaluation has ended without anybody saying so, or has never begun."""
     for number in state.open_versions:
         version = loop.ports.ledger.read(Version, state.pipeline, number)

@@ -27,7 +27,7 @@ runs on both. This page is made of them by `python -m tests.contracts.gaps`, and
 | FeatureEngine | DuckDB in a process | a Synapse Spark batch, azure-synapse-spark; features.sql is translated |
 | TrainingService | a process | an Azure ML command job, azure-ai-ml |
 | ModelRegistry | MLflow on SQLite | the Azure ML registry of the workspace, azure-ai-ml |
-| EndpointService | models loaded by the process that is asked | a managed online endpoint, azure-ai-ml; scored with Entra tokens |
+| EndpointService | models in the process that is asked | a managed online endpoint, azure-ai-ml, with Entra tokens |
 | BatchService | a process | a Synapse pipeline that calls a batch endpoint, azure-synapse-artifacts |
 | EventPublisher | a file | CloudEvents on a custom topic, azure-eventgrid |
 

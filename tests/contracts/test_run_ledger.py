@@ -92,9 +92,7 @@ ENTRIES: list[Entry] = [
         columns={"tenure": {"psi": 0.3}},
         drifted=("tenure",),
     ),
-    PipelineState(
-        pipeline="churn", metrics={"auc": 0.9}, traffic={"v3": 90, "v2": 10}, recent_drift=(True, False), ticked_at=NOW
-    ),
+    PipelineState(pipeline="churn", metrics={"auc": 0.9}, traffic={"v3": 90, "v2": 10}, recent_drift=(True, False)),
 ]
 AWKWARD = ["a/b/c", "#?\\%", 'it\'s "quoted"', "löschen 数据 🛬", " ", "", "%' OR 1=1 --", "\U0010ffff", "k" * 500]
 

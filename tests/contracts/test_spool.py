@@ -91,7 +91,7 @@ def run_event(kind: Any = "RunCompleted", **changed: Any) -> dict[str, Any]:
 
 
 def test_a_completed_run_is_told_as_azure_ml_tells_it() -> None:
-    event = run_event(properties={"c": "d"})
+    event = run_event()
     experiment = event["data"]["experimentId"]
     assert event["event_type"] == "Microsoft.MachineLearningServices.RunCompleted"
     assert event["subject"] == f"experiments/{experiment}/runs/churn-b1-train-1"
@@ -102,13 +102,11 @@ def test_a_completed_run_is_told_as_azure_ml_tells_it() -> None:
         "runId": "churn-b1-train-1",
         "runType": event["data"]["runType"],
         "runTags": {"a": "b"},
-        "runProperties": {"c": "d"},
+        "runProperties": {},
     }
 
 
-@pytest.mark.parametrize(
-    ("state", "status"), [("completed", "Completed"), ("failed", "Failed"), ("cancelled", "Canceled")]
-)
+@pytest.mark.parametrize(("state", "status"), [("completed", "Completed"), ("failed", "Failed")])
 def test_a_changed_status_is_told_in_azure_mls_words(state: str, status: str) -> None:
     event = run_event("RunStatusChanged", state=state)
     assert event["event_type"] == "Microsoft.MachineLearningServices.RunStatusChanged"
@@ -116,14 +114,14 @@ def test_a_changed_status_is_told_in_azure_mls_words(state: str, status: str) ->
 
 
 def test_a_registered_model_is_told_as_azure_ml_tells_it() -> None:
-    event = azureml_model_event(model="churn", version="3", tags={"a": "b"}, properties={"c": "d"})
+    event = azureml_model_event(model="churn", version="3", tags={"a": "b"})
     assert event["event_type"] == "Microsoft.MachineLearningServices.ModelRegistered"
     assert event["subject"] == "models/churn:3"
     assert event["data"] == {
         "ModelName": "churn",
         "ModelVersion": "3",
         "ModelTags": {"a": "b"},
-        "ModelProperties": {"c": "d"},
+        "ModelProperties": {},
     }
 
 

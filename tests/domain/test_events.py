@@ -62,7 +62,6 @@ def test_a_created_file_says_all_that_its_event_says() -> None:
         at=AT,
         etag="0x8D",
         size=12,
-        sequencer="0001",
     )
 
 

@@ -41,7 +41,9 @@ def test_hooks_run_at_the_right_time_and_are_shell() -> None:
 
 
 def test_hooks_use_what_the_bicep_gives_out() -> None:
-    for path in (INFRA / "hooks").iterdir():
+    hooks = list((INFRA / "hooks").iterdir())
+    assert hooks
+    for path in hooks:
         used = set(re.findall(r"\$\{?([A-Z_]+)", path.read_text(encoding="utf-8")))
         assert used <= set(MAIN.outputs), path.name
 

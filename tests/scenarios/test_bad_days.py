@@ -196,7 +196,9 @@ def test_a_message_that_fails_at_every_attempt_is_a_dead_letter_that_can_be_repl
 
 
 def test_nothing_that_landed_is_unaccounted_for(living: LivingLoop) -> None:
-    for info in living.loop.ports.lake.list("landing/tiny/"):
+    files = list(living.loop.ports.lake.list("landing/tiny/"))
+    assert files
+    for info in files:
         landed = living.loop.ports.ledger.read(Landed, "tiny", info.path)
         assert landed is not None, info.path
         batch = living.loop.ports.ledger.read(Batch, "tiny", landed.batch)

@@ -229,7 +229,6 @@ class AzureML:
         self.route("GET", "/jobs", self._list_jobs)
         self.route("GET", "/jobs/{n}", lambda r, n: Response(body=self._job(self._job_named(n))))
         self.route("PUT", "/jobs/{n}", self._put_job)
-        self.route("POST", "/jobs/{n}/cancel", self._cancel)
         for kind, store in (("connections", self.connections), ("schedules", self.schedules)):
             self.route("GET", f"/{kind}/{{n}}", lambda r, n, k=kind, s=store: self._get_plain(k, n, s))
             self.route("PUT", f"/{kind}/{{n}}", lambda r, n, k=kind, s=store: self._put_plain(r, k, n, s))
@@ -456,20 +455,6 @@ class AzureML:
             **resource(f"{WORKSPACE}/jobs/{job.name}", properties),
             "systemData": {"createdAt": job.created_at},
         }
-
-    def _cancel(self, request: Request, name: str) -> Response:
-        job = self._job_named(name)
-        if job.status in ENDED:
-            raise Problem(400, "UserError", f"job {name} is {job.status} and cannot be cancelled")
-        key, operation = self.begin()
-        operation.status = "Succeeded"
-        if self.worker:
-            job.status = "CancelRequested"
-            self.worker.cancel(name)
-        else:
-            self.move(name, "Canceled")
-        address = f"https://management.azure.com{OPERATIONS}/mfeOperationResults/{key}?api-version=2023-04-01-preview"
-        return Response(202, None, {"Location": address, "x-ms-retry-after-ms": "50"})
 
     def _get_plain(self, kind: str, name: str, store: dict[str, dict[str, Any]]) -> Response:
         if name not in store:

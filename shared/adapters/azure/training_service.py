@@ -36,7 +36,6 @@ TAIL_LINES, TAIL_BYTES = 20, 16_384
 
 # The SDK puts a job's name into lower case, and would then not find it.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,254}")
-_JOB_OUTPUT = re.compile(r"job:([^/]+)/([\w-]+)")
 _MODEL = re.compile(r"model:(.+):([^:]+)")
 
 
@@ -86,20 +85,6 @@ class AzureTrainingService:
             return JobStatus(name=name, state=state, log_tail=tail)
         last = f": {tail[-1]}" if tail else ""
         return JobStatus(name=name, state=state, reason=f"{reason or 'Azure ML gave no reason'}{last}", log_tail=tail)
-
-    def cancel(self, name: str) -> None:
-        """See :meth:`TrainingService.cancel`."""
-        job = self._find(name)
-        if job is None or _state(job) in ENDED:
-            return
-        try:
-            with translated(f"cancel job {name}"):
-                self._workspace.client.jobs.begin_cancel(name)
-        except (Rejected, Conflict):
-            # It may have ended between the look and the call.
-            job = self._find(name)
-            if job is not None and _state(job) not in ENDED:
-                raise
 
     def read_output(self, name: str, output: str, file: str) -> bytes:
         """See :meth:`TrainingService.read_output`."""
@@ -152,14 +137,6 @@ class AzureTrainingService:
         from azure.ai.ml import Input
 
         source = job.inputs[name]
-        if match := _JOB_OUTPUT.fullmatch(source):
-            other = self._find(match[1])
-            try:
-                if other is None:
-                    raise Missing(f"there is no job {match[1]}")
-                return Input(type="uri_folder", path=_output_of(other, match[2]))
-            except Missing as error:
-                raise Rejected(f"job {job.name}: input {name} is {source}: {error}") from error
         if match := _MODEL.fullmatch(source):
             if self._registry.get(match[1], match[2]) is None:
                 raise Missing(f"job {job.name}: input {name} is {source}, and there is no such model version")

@@ -256,7 +256,7 @@ class LandedFiles:
         total = 0
         batch_start = None
         for source in sources:
-            picked = ", ".join(self._as_raw(name, source.columns[name], columns) for name in source.columns)
+            picked = ", ".join(self._as_raw(name, columns) for name in source.columns)
             query = f"INSERT INTO landed_raw BY NAME SELECT {picked} FROM ({source.query})"
             try:
                 inserted = self._con.execute(query).fetchone()
@@ -289,7 +289,7 @@ class LandedFiles:
                 found.setdefault(names.setdefault(name.lower(), name), set()).add(stored_type(sql_type))
         return {name: widest(found.get(name, {"VARCHAR"})) for name in names.values()}
 
-    def _as_raw(self, name: str, sql_type: str, columns: Mapping[str, str]) -> str:
+    def _as_raw(self, name: str, columns: Mapping[str, str]) -> str:
         raw = next(known for known in columns if known.lower() == name.lower())
         return f"CAST({quote(name)} AS {columns[raw]}) AS {quote(raw)}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -49,7 +48,7 @@ class Processes:
         folder before anybody can see it, to put there what the process needs in folder(name).
         ``events`` are raised when the job has ended: arguments of
         :func:`shared.adapters.local.spool.raise_event` without ``event_time``, and ``when``, the
-        list of states (completed, failed, cancelled) for which the event is raised.
+        list of states (completed, failed) for which the event is raised.
         """
         folder = self.folder(name)
         if not folder.exists():
@@ -89,17 +88,6 @@ class Processes:
             _end_orphan(folder)
             state, reason = "failed", "was killed together with its supervisor, or the machine stopped"
         return JobStatus(name=name, state=state, reason=reason, log_tail=tail(folder / "log.txt"))
-
-    def cancel(self, name: str) -> None:
-        """Ask the job and all its children to stop; nothing happens when it has ended or never was."""
-        folder = self.folder(name)
-        if not folder.exists() or (folder / "status.json").exists():
-            return
-        (folder / "cancelled").touch()
-        supervisor = _read(folder / "supervisor.json")
-        process = supervisor and find(supervisor)
-        if process:
-            process.send_signal(signal.SIGTERM)
 
     def folder(self, name: str) -> Path:
         """The job's folder, whether it exists or not. Raises Rejected for a name that is no plain file name."""

@@ -14,7 +14,7 @@ from shared.adapters.local.whole_file import write_whole
 
 RunEvent = Literal["RunCompleted", "RunStatusChanged"]
 
-RUN_STATUS = {"completed": "Completed", "failed": "Failed", "cancelled": "Canceled"}
+RUN_STATUS = {"completed": "Completed", "failed": "Failed"}
 """Azure ML's word for the state in which a job ended (:class:`~shared.ports.jobs.JobStatus`)."""
 
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, "https://landfall.invalid/events")
@@ -64,9 +64,8 @@ def azureml_run_event(
     run: str,
     state: str,
     tags: Mapping[str, str] | None = None,
-    properties: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What Azure ML says when run ``run`` (a job's name) ends in ``state`` (completed, failed, cancelled).
+    """What Azure ML says when run ``run`` (a job's name) ends in ``state`` (completed, failed).
 
     Returns subject, event_type, data and id for :func:`raise_event`. The id is the same each time for
     one kind, run and state. Only a completed run raises RunCompleted.
@@ -78,16 +77,14 @@ def azureml_run_event(
         "runId": run,
         "runType": "azureml.commandjob",
         "runTags": dict(tags or {}),
-        "runProperties": dict(properties or {}),
+        "runProperties": {},
     }
     if kind == "RunStatusChanged":
         data["runStatus"] = RUN_STATUS[state]
     return _azureml_event(kind, f"experiments/{experiment_id}/runs/{run}", data, occasion=state)
 
 
-def azureml_model_event(
-    *, model: str, version: str, tags: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def azureml_model_event(*, model: str, version: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What Azure ML says when ``version`` of ``model`` appears in the registry (ModelRegistered).
 
     Returns subject, event_type, data and id for :func:`raise_event`. The id is the same each time for
@@ -97,7 +94,7 @@ def azureml_model_event(
         "ModelName": model,
         "ModelVersion": version,
         "ModelTags": dict(tags or {}),
-        "ModelProperties": dict(properties or {}),
+        "ModelProperties": {},
     }
     return _azureml_event("ModelRegistered", f"models/{model}:{version}", data)
 

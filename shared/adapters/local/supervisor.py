@@ -35,11 +35,11 @@ def supervise(folder: Path) -> None:
     """Run the job of ``folder`` once: its output to log.txt, its outcome to status.json, then its events.
 
     job.json holds argv, cwd, env (additions), timeout (seconds) and events. status.json appears
-    whole: state (completed, failed, cancelled), exit_code, reason, started_at and ended_at. Events
+    whole: state (completed, failed), exit_code, reason, started_at and ended_at. Events
     come after it, so that who hears of the end also finds it; a crash between the two loses events,
     never the outcome.
     """
-    # A cancel that comes before the job runs must wait for it, not end this process.
+    # Who asks it to end before the job runs waits for that: it has an outcome to write.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if not _claim(folder):
         return
@@ -71,8 +71,6 @@ def _run(job: dict[str, Any], folder: Path) -> tuple[str, int | None, str]:
     try:
         signal.signal(signal.SIGTERM, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        if (folder / "cancelled").exists():
-            return "cancelled", None, "cancelled before it began"
         with (folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 job["argv"], cwd=job["cwd"], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -87,8 +85,6 @@ def _run(job: dict[str, Any], folder: Path) -> tuple[str, int | None, str]:
     except subprocess.TimeoutExpired:
         return "failed", None, f"ran longer than its timeout of {job['timeout']:g} s and was stopped"
     except Stopped:
-        if (folder / "cancelled").exists():
-            return "cancelled", None, "cancelled"
         return "failed", None, "its supervisor was told to end, as at a shutdown of the machine"
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

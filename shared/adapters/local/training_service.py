@@ -21,7 +21,6 @@ from shared.settings import ROOT
 TOPIC = "/subscriptions/local/resourceGroups/local/providers/Microsoft.MachineLearningServices/workspaces/local"
 """The workspace that events of this machine come from."""
 
-_JOB_OUTPUT = re.compile(r"job:([^/]+)/([\w-]+)")
 _MODEL = re.compile(r"model:(.+):([^:]+)")
 
 
@@ -38,8 +37,8 @@ class ProcessTrainingService:
 
     Every compute is this machine, so none is unknown. A job runs on a copy of its code folder, so that
     who edits train.py meanwhile changes the next job and not this one. Its end raises the events of
-    Azure ML: RunCompleted and RunStatusChanged, or RunStatusChanged alone when it failed or was
-    cancelled; a job that was killed with its supervisor raises none.
+    Azure ML: RunCompleted and RunStatusChanged, or RunStatusChanged alone when it failed;
+    a job that was killed with its supervisor raises none.
     """
 
     def __init__(self, home: Path, lake: Lake, registry: Models) -> None:
@@ -83,9 +82,6 @@ class ProcessTrainingService:
     def status(self, name: str) -> JobStatus | None:
         return self._processes.status(name)
 
-    def cancel(self, name: str) -> None:
-        self._processes.cancel(name)
-
     def read_output(self, name: str, output: str, file: str) -> bytes:
         status = self._processes.status(name)
         if status is None or status.state != "completed":
@@ -117,11 +113,6 @@ class ProcessTrainingService:
 
     def _input(self, job: CommandJob, name: str) -> str:
         source = job.inputs[name]
-        if match := _JOB_OUTPUT.fullmatch(source):
-            path = self.output_folder(match[1], match[2])
-            if not path.exists():
-                raise Rejected(f"job {job.name}: input {name} is {source}, and there is no such output")
-            return str(path)
         if match := _MODEL.fullmatch(source):
             return str(self._registry.model_folder(match[1], match[2]))
         return self._lake.uri(source)
@@ -138,7 +129,6 @@ def _events(job: CommandJob) -> list[dict[str, object]]:
         ("RunCompleted", "completed"),
         ("RunStatusChanged", "completed"),
         ("RunStatusChanged", "failed"),
-        ("RunStatusChanged", "cancelled"),
     ]
     return [
         {"when": [state], "topic": TOPIC}
