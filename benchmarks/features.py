@@ -19,7 +19,7 @@ from benchmarks.environments import environment
 from benchmarks.figures import Figure, seconds_and_memory
 from shared.adapters.local.features_job import FeaturesSpec
 from shared.adapters.local.lake import FolderLake
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.landing import LandedFile
 from shared.domain.records import to_record
 from shared.ports.feature_engine import FeaturesJob

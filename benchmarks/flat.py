@@ -15,11 +15,11 @@ from pathlib import Path
 from benchmarks import azurite
 from benchmarks.figures import Figure
 from shared import bootstrap, reactions, settings
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
+from shared.definitions.last_valid import LastValid
 from shared.domain.ledger import Landed
 from shared.domain.records import to_record
 from shared.domain.signals import DataLanded, ReconcileDue
-from shared.last_valid import LastValid
 from shared.loop import Loop
 from shared.ports.run_ledger import RunLedger
 

@@ -97,7 +97,7 @@ def prepare(work: Path) -> list[list[float]]:
     from shared.domain.compiled import GRAPH, place
     from shared.domain.ledger import Version
     from shared.domain.pipelines import Rollout
-    from shared.jobs.compile_model import compile_model
+    from shared.models.compile_model import compile_model
 
     x, y = make_classification(12_000, len(COLUMNS), n_informative=10, random_state=0)
     frame = pd.DataFrame(x.round(4), columns=COLUMNS)

@@ -17,8 +17,8 @@ def timer_drift(timer: func.TimerRequest) -> None:
     """
     from shared import bootstrap
     from shared.domain.ledger import Claim
+    from shared.domain.schedule import slot_start
     from shared.domain.signals import DriftCheckDue
-    from shared.schedule import slot_start
 
     loop = bootstrap.loop()
     now = loop.ports.clock.now()

@@ -23,8 +23,8 @@ def timer_retraining(timer: func.TimerRequest) -> None:
     """
     from shared import bootstrap
     from shared.domain.ledger import Claim
+    from shared.domain.schedule import last_tick, slots_between
     from shared.domain.signals import RetrainingDue
-    from shared.schedule import last_tick, slots_between
 
     loop = bootstrap.loop()
     now = loop.ports.clock.now()

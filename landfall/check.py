@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shared.catalog import Catalog, PipelineFolder
+from shared.definitions.catalog import Catalog, PipelineFolder
+from shared.definitions.typed_yaml import Faults, nearest, read
 from shared.domain.pipelines import Pipeline
 from shared.errors import Fault, Missing
-from shared.typed_yaml import Faults, nearest, read
 
 
 def check(root: Path, names: Sequence[str] = ()) -> list[Fault]:

@@ -356,7 +356,7 @@ def check(
     from landfall.check import check as check_pipelines
     from landfall.check import check_for_events, check_for_spark, report
     from shared import settings
-    from shared.catalog import Catalog
+    from shared.definitions.catalog import Catalog
 
     loaded = settings.load()
     root = loaded.pipelines

@@ -13,8 +13,8 @@ import typing
 from datetime import timedelta
 from typing import Any
 
+from shared.definitions.pipeline_rules import RANGES
 from shared.domain.pipelines import Pipeline
-from shared.pipeline_rules import RANGES
 
 HEAD = """# pipeline.yaml
 

@@ -14,10 +14,10 @@ from typing import Any
 from landfall.check import check
 from landfall.scaffold_files import environment_yml, features_sql, pipeline_yaml, train_py
 from landfall.table import Column, Table, quoted
+from shared.definitions.typed_yaml import nearest
 from shared.domain.pipelines import NAME
 from shared.domain.split import sql_condition
 from shared.errors import ConfigurationError, Fault
-from shared.typed_yaml import nearest
 
 MIN_ROWS = 50
 NUMBER_CLASSES = 10

@@ -33,7 +33,7 @@ def score_request(pipeline: str, file: Path) -> dict[str, Any]:
 
     Raises :class:`~shared.errors.InvalidRequest` with each wrong column and row in its message.
     """
-    from shared.scoring import score
+    from shared.scoring.answering import score
 
     try:
         payload = json.loads(file.read_text(encoding="utf-8"))

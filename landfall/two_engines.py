@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.catalog import Catalog, PipelineFolder
+from shared.definitions.catalog import Catalog, PipelineFolder
 from shared.errors import Fault, Rejected
-from shared.features_sql import line_of, parse
+from shared.features.features_sql import line_of, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,9 +67,9 @@ def compare(folder: PipelineFolder, files: Sequence[str], home: Path, spark: Spa
     from shared.adapters.local.clock import SystemClock
     from shared.adapters.local.features_job import prepare as prepare_with_duckdb
     from shared.adapters.local.lake import FolderLake
-    from shared.jobs.delta_tables import by_delta_rs
     from shared.jobs.prepare_features_spark import prepare as prepare_with_spark
-    from shared.jobs.spark_lake import SparkLake
+    from shared.spark.delta_tables import by_delta_rs
+    from shared.spark.lake import SparkLake
 
     lake, name = FolderLake(home / "lake", "landfall", "lake"), folder.pipeline.name
     job = _job(folder, files, lake)

@@ -38,10 +38,10 @@ def use(other: Loop | None) -> None:
 
 def build(settings: Settings) -> Loop:
     """A loop of the backend that the settings name."""
-    from shared.catalog import Catalog
-    from shared.last_valid import LastValid
+    from shared.definitions.catalog import Catalog
+    from shared.definitions.last_valid import LastValid
     from shared.loop import Loop
-    from shared.prediction_log import PredictionLog
+    from shared.predictions.prediction_log import PredictionLog
 
     made = _azure(settings) if settings.backend == "azure" else _local(settings)
     ports = _observed(made, settings)

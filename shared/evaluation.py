@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared import preparation, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain import compiled
 from shared.domain.ledger import PipelineState, Run, Version
 from shared.domain.records import to_record

@@ -7,15 +7,19 @@ import random
 
 import azure.functions as func
 
-from shared import bootstrap, fast_json, http_api, number_rows, scoring
+from shared import bootstrap, fast_json, http_api
 from shared.errors import InvalidRequest, LandfallError
+from shared.scoring import answering, number_rows
+from shared.scoring.request_forms import TooManyRows
 
 MAX_BYTES = 10 * 2**20
 """A longer request body is refused; batch scoring takes files of any size."""
 
 
 def answer(request: func.HttpRequest) -> func.HttpResponse:
-    """Answer rows with the live model of the pipeline in the route, see :func:`shared.scoring.score`; errors in words.
+    """Answer rows with the live model of the pipeline in the route; errors in words.
+
+    The forms of a request are those of :func:`shared.scoring.answering.score`.
 
     The header azureml-model-deployment or x-landfall-deployment chooses a deployment whatever its traffic;
     x-request-id names the request in the answer and in the prediction log. The answer's headers
@@ -41,10 +45,10 @@ def answer(request: func.HttpRequest) -> func.HttpResponse:
     except (ValueError, RecursionError) as error:
         return refusal(400, "InvalidRequest", f"the request body is no JSON: {error}", faults=[])
     try:
-        result = scoring.score(
+        result = answering.score(
             bootstrap.loop(), request.route_params["name"], payload, deployment=deployment, request_id=request_id
         )
-    except scoring.TooManyRows as error:
+    except TooManyRows as error:
         return refusal(413, "TooLarge", str(error))
     except LandfallError as error:
         status, code = http_api.status_of(error)

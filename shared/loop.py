@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shared.catalog import Catalog
-from shared.mirroring import Mirror
+from shared.definitions.catalog import Catalog
 from shared.ports import Ports
-from shared.prediction_log import PredictionLog
+from shared.predictions.prediction_log import PredictionLog
+from shared.scoring.mirroring import Mirror
 from shared.settings import Settings
 
 

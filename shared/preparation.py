@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared import runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.records import from_record, to_record

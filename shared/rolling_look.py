@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, Landed, Look, path_key
 from shared.loop import Loop
 from shared.ports.lake import FileInfo

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared import evaluation, operator_requests, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain import rollout
 from shared.domain.drift import Profile
 from shared.domain.ledger import PipelineState, RolloutState, Run, Version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared import runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Run
 from shared.domain.performance import Estimate
 from shared.domain.realised import Realised

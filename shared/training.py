@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared import preparation, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import PipelineState, Run
 from shared.errors import Rejected
 from shared.loop import Loop

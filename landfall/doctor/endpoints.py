@@ -11,7 +11,7 @@ from landfall.setup.estate import MACHINE_LEARNING, Estate
 from shared.adapters.azure.endpoint_names import online_endpoint
 from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import ARM
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.pipelines import Pipeline
 from shared.errors import Missing
 

@@ -8,7 +8,7 @@ from landfall.doctor.finding import Check, Finding
 from landfall.setup.plan import Step, look
 from landfall.setup.resource import Resource
 from shared.adapters.azure.workspace import ARM
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 
 SETUP = "Run landfall setup to see the whole difference, and landfall setup --apply to mend it."
 UNSEEN = "Let who runs doctor read it: it needs the role Reader on the resource group, and for Synapse a Synapse role."

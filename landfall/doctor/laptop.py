@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from landfall.check import check as faults_of
 from landfall.doctor.finding import Check, Finding
 from landfall.host import running
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.settings import Settings
 
 OLDEST, FIRST_UNKNOWN = (3, 11), (3, 14)

@@ -14,7 +14,7 @@ from landfall.doctor.tokens import Tokens
 from landfall.setup.estate import Estate
 from landfall.setup.subscription import LANDING
 from landfall.setup.table import resources
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 

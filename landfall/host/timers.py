@@ -15,8 +15,8 @@ from azure.functions.timer import TimerRequest
 
 from landfall.host.functions import TIMER, HostedFunction
 from shared.adapters.local.whole_file import write_whole
+from shared.domain.schedule import next_slot
 from shared.ports.clock import Clock
-from shared.schedule import next_slot
 
 log = logging.getLogger("landfall.host")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from landfall.setup.estate import Estate
 from shared.adapters.azure.failures import translated
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.errors import Missing
 
 

@@ -17,7 +17,7 @@ from landfall.setup.subscription import DEAD_LETTERS, TABLE, Subscription
 from landfall.setup.synapse_role import OWN_IDENTITY, PIPELINES, SPARK, SynapseRole
 from landfall.setup.system_topic import STORAGE_TOPIC, WORKSPACE_TOPIC, SystemTopic
 from shared.adapters.azure.endpoint_names import online_endpoint
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.errors import ConfigurationError, Fault
 from shared.settings import Settings
 

@@ -27,9 +27,9 @@ from shared.domain.metrics import REGRESSION
 from shared.domain.performance import Calibration, calibrate
 from shared.domain.pipelines import Gate, Pipeline
 from shared.domain.records import from_record, to_record
-from shared.jobs import openmp
-from shared.jobs.compile_model import compile_model
-from shared.jobs.compiled_model import load
+from shared.models import openmp
+from shared.models.compile_model import compile_model
+from shared.models.compiled_model import load
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from shared import landed_labels
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
-from shared.features_sql import analyse
-from shared.jobs.delta_tables import TableWriter, writer
-from shared.jobs.spark_columns import shown
-from shared.jobs.spark_lake import SparkLake
-from shared.jobs.spark_landing import BATCH, PLACE, SparkLanding
-from shared.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
+from shared.features.features_sql import analyse
+from shared.features.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.feature_engine import FeaturesJob, Manifest
+from shared.predictions import landed_labels
+from shared.spark.columns import shown
+from shared.spark.delta_tables import TableWriter, writer
 from shared.spark.expressions import quoted
+from shared.spark.lake import SparkLake
+from shared.spark.landing import BATCH, PLACE, SparkLanding
 from shared.spark.pipelines import KEYS, key_fault
 from shared.spark.query import SETTINGS, to_spark
 

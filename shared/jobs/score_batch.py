@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from shared.column_types import SQL_TYPES, quote, text, typed
 from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.domain.signature import SignatureColumn
 from shared.errors import LandfallError, Rejected
-from shared.features_sql import DIALECT, analyse, parse, scoring_sql
-from shared.jobs.compiled_model import CompiledModel, load
-from shared.jobs.served_model import ServedModel
-from shared.model_signature import signature_of
+from shared.features.column_types import SQL_TYPES, quote, text, typed
+from shared.features.features_sql import DIALECT, analyse, parse, scoring_sql
+from shared.models.compiled_model import CompiledModel, load
+from shared.models.model_signature import signature_of
+from shared.models.served_model import ServedModel
 from shared.ports.feature_engine import Manifest
 
 if TYPE_CHECKING:

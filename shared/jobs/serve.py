@@ -17,8 +17,8 @@ from shared.errors import InvalidRequest
 from shared.settings import deployed_model
 
 if TYPE_CHECKING:
-    from shared.jobs.compiled_model import CompiledModel
-    from shared.jobs.served_model import ServedModel
+    from shared.models.compiled_model import CompiledModel
+    from shared.models.served_model import ServedModel
 
 CODE = Path(__file__).parents[2]
 """What was deployed: the package ``shared``, and the compiled form of the model if there is one."""
@@ -29,7 +29,7 @@ _model: CompiledModel | ServedModel | None = None
 def init() -> None:
     """Load the model, once for all requests. Raises whatever keeps it from being loaded."""
     global _model
-    from shared.jobs.compiled_model import load
+    from shared.models.compiled_model import load
 
     folder = next((path.parent for path in sorted(deployed_model().rglob("MLmodel"))), None)
     if folder is None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from shared import preparation, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain import landing
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, BatchFile, Landed, PipelineState, path_key

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 from shared import runs
+from shared.definitions.pipeline_rules import within
 from shared.domain.landing import OWN_FOLDERS
 from shared.domain.ledger import ScoredFile, Version, path_key
 from shared.domain.signals import BatchScoringRequested
 from shared.errors import Refused, Rejected
 from shared.loop import Loop
-from shared.pipeline_rules import within
 from shared.ports.batch_service import BatchScoringJob
 from shared.ports.lake import check_path
 from shared.runs import Outcome

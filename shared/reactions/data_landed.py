@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
+from shared.definitions.pipeline_rules import within
 from shared.domain import landing
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, BatchFile, Entry, Landed, PipelineState, path_key
 from shared.domain.signals import BatchDue, DataLanded
 from shared.errors import AlreadyExists, Rejected, Transient
 from shared.loop import Loop
-from shared.pipeline_rules import within
 from shared.ports.signal_queue import MAX_DELAY
 from shared.runs import Outcome
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from shared import evaluation, outcomes, preparation, runs
-from shared.catalog import PipelineFolder
+from shared import evaluation, preparation, runs
+from shared.definitions.catalog import PipelineFolder
 from shared.domain import drift
 from shared.domain.drift import Profile, Summary
 from shared.domain.ledger import DriftCheck, PipelineState, Version
@@ -19,6 +19,7 @@ from shared.domain.records import from_record, to_record
 from shared.domain.signals import DriftCheckDue, RetrainingDue
 from shared.errors import Missing
 from shared.loop import Loop
+from shared.predictions import outcomes
 from shared.runs import Outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from shared import evaluation, operator_requests, rollouts, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain import gate
 from shared.domain.compiled import GRAPH
 from shared.domain.gate import Evaluation, Verdict

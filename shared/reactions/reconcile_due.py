@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from shared import claims, evaluation, preparation, rolling_look, rollouts, runs, training
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, RolloutState, Run, Version
 from shared.domain.rollout import ENDED, RETRY
 from shared.domain.signals import (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared import preparation, runs
-from shared.catalog import PipelineFolder
+from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.signals import RetrainingDue
 from shared.domain.spending import over_budget

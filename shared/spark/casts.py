@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shared.features_sql import DIALECT
+from shared.features.features_sql import DIALECT
 from shared.spark.expressions import (
     CURES,
     ISO_LITERAL,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.features_sql import DIALECT
+from shared.features.features_sql import DIALECT
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -17,7 +17,7 @@ import shared.spark.numbers
 import shared.spark.texts
 import shared.spark.times  # noqa: F401 - each of these modules enters its rules
 from shared.errors import Fault
-from shared.features_sql import line_of, parse
+from shared.features.features_sql import line_of, parse
 from shared.spark.expressions import RULES, SPARK_TYPES, Translator, Unproven, Value, name_of, quoted
 from shared.spark.groups import AGGREGATES, ORDERED_ONLY
 
@@ -54,7 +54,7 @@ class SparkSql:
 
 
 def to_spark(sql: str, landed: Mapping[str, str]) -> SparkSql:
-    """Translate ``sql``, in which :func:`~shared.features_sql.analyse` found no fault.
+    """Translate ``sql``, in which :func:`~shared.features.features_sql.analyse` found no fault.
 
     ``landed`` maps the landed columns to their types. The query reads from the view ``landed``, gives each
     column as one of the column types, and means what it means in DuckDB, in a session with

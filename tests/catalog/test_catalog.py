@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import Catalog
-from shared.catalog import _stamp as stamp
+from shared.definitions.catalog import Catalog
+from shared.definitions.catalog import _stamp as stamp
 from shared.errors import ConfigurationError, Fault, Missing
 
 SQL = "select customer_id, tenure, churn from landed"
@@ -336,7 +336,7 @@ def test_where_a_file_lands_is_told_from_its_own_pipeline_alone(
         put(name)
     first = catalog.for_path("landing/beta/x.csv")
     looked_at: list[Path] = []
-    monkeypatch.setattr("shared.catalog._stamp", lambda path: looked_at.append(path) or stamp(path))
+    monkeypatch.setattr("shared.definitions.catalog._stamp", lambda path: looked_at.append(path) or stamp(path))
     assert catalog.for_path("landing/beta/2026/y.csv") is first
     assert {path.parent.name for path in looked_at} == {"beta", catalog.root.parent.name}
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from landfall.reference import HEAD, reference
+from shared.definitions.pipeline_rules import RANGES
+from shared.definitions.typed_yaml import Faults, read
 from shared.domain.pipelines import Pipeline
-from shared.pipeline_rules import RANGES
-from shared.typed_yaml import Faults, read
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipeline-yaml.md"
 

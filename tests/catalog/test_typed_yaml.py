@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.typed_yaml import Faults, duration, nearest, read
+from shared.definitions.typed_yaml import Faults, duration, nearest, read
 
 
 @dataclass(frozen=True, kw_only=True)

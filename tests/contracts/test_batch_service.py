@@ -26,7 +26,7 @@ from shared.adapters.local.model_registry import MlflowRegistry
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
 from shared.jobs.score_batch import ScoringSpec
-from shared.jobs.served_model import ServedModel
+from shared.models.served_model import ServedModel
 from shared.ports.batch_service import BatchScoringJob, BatchService
 from shared.ports.feature_engine import Manifest
 from shared.ports.jobs import JobStatus

@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from shared import landed_labels
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.feature_engine import SynapseFeatureEngine
 from shared.adapters.local import delta_versions
@@ -30,16 +29,17 @@ from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.feature_engine import DuckDBFeatureEngine
 from shared.adapters.local.features_job import FeaturesSpec, prepare
 from shared.adapters.local.lake import FolderLake
-from shared.catalog import Catalog, PipelineFolder
+from shared.definitions.catalog import Catalog, PipelineFolder
 from shared.domain.drift import Profile
 from shared.domain.landing import LandedFile
 from shared.domain.pipelines import Check, Features, Landing, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.domain.split import is_test
 from shared.errors import InvalidRequest, Rejected
-from shared.features_sql import scoring_sql
+from shared.features.features_sql import scoring_sql
 from shared.ports.feature_engine import FeatureEngine, FeaturesJob, Manifest
 from shared.ports.lake import Lake
+from shared.predictions import landed_labels
 from shared.settings import ROOT
 from tests.contracts.backends import AzureBackend, LocalBackend
 from tests.standin import StandIn, Storage

@@ -27,7 +27,7 @@ from shared.adapters.local.lake import FolderLake
 from shared.domain.landing import LandedFile
 from shared.domain.pipelines import Features, Landing, Pipeline
 from shared.errors import Rejected
-from shared.landed_rows import PROFILE_ROWS
+from shared.features.landed_rows import PROFILE_ROWS
 from shared.ports.feature_engine import FeaturesJob, Manifest
 
 SQL = "SELECT id, amount * 2 AS twice, colour, label FROM landed WHERE amount IS NULL OR amount >= 0"

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from shared.column_types import cleaned, typed
+from shared.features.column_types import cleaned, typed
 
 TEXTS = [
     "0", "-0", "+7", "007", "-12", "12.", "12.0", "1.5", "1e3", " 5 ", "\t5", "5\n", "1_000", "1,000", "0x10", "0b1",

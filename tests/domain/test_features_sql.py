@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Rejected
-from shared.features_sql import analyse, passes_on, scoring_sql, without_distinct
+from shared.features.features_sql import analyse, passes_on, scoring_sql, without_distinct
 
 LANDED = {"id": "string", "tenure": "int", "charges": "double?", "churn": "string"}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.schedule import last_tick, next_slot, slot_start, slots_between, validate
+from shared.domain.schedule import last_tick, next_slot, slot_start, slots_between, validate
 
 MONDAY = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 

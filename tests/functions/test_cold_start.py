@@ -46,7 +46,7 @@ def test_importing_the_app_opens_nothing(imported: dict[str, list[str]]) -> None
 
 def test_importing_the_app_loads_neither_adapters_nor_reactions(imported: dict[str, list[str]]) -> None:
     assert [name for name in imported["shared"] if name.startswith(("shared.adapters", "shared.reactions"))] == []
-    assert "shared.catalog" not in imported["shared"]
+    assert "shared.definitions.catalog" not in imported["shared"]
 
 
 def test_every_file_of_functions_is_one_registered_function_of_its_name(imported: dict[str, list[str]]) -> None:

@@ -20,7 +20,7 @@ from landfall.host.functions import Output
 from shared import bootstrap
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.adapters.local.signal_queue import SqliteQueue
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.ledger import Claim
 from shared.domain.signals import DriftCheckDue, ModelRegistered, ReconcileDue, RetrainingDue, Signal, from_message
 from shared.loop import Loop

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain import events
 from shared.domain.landing import CLOSING, OWN_FOLDERS, STARTING
 from shared.settings import QUEUE

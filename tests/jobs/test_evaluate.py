@@ -24,7 +24,7 @@ from shared.domain.performance import estimate
 from shared.domain.pipelines import Features, Gate, Landing, Pipeline
 from shared.domain.records import from_record, to_record
 from shared.jobs import evaluate
-from shared.jobs.compiled_model import Graph
+from shared.models.compiled_model import Graph
 from shared.settings import ROOT, child_environment
 
 GOOD = ["tenure", "charges"]

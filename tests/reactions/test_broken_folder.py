@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared import history, status
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
+from shared.definitions.last_valid import LastValid
 from shared.domain.ledger import DriftCheck
 from shared.domain.signals import (
     ApprovalGiven,
@@ -21,7 +22,6 @@ from shared.domain.signals import (
     RollbackRequested,
 )
 from shared.errors import ConfigurationError, Missing
-from shared.last_valid import LastValid
 from tests.reactions.world import PIPELINE, World
 
 Break = Callable[[Path], object]

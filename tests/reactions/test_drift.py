@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import landed_labels
 from shared.domain.drift import profile_of
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import DriftCheck, Version
 from shared.domain.performance import calibrate
 from shared.domain.records import to_record
 from shared.domain.signals import DriftCheckDue
+from shared.predictions import landed_labels
 from tests.reactions.world import PIPELINE, World
 
 ROWS = 1000

@@ -16,7 +16,8 @@ from shared import reactions
 from shared.adapters.local.event_publisher import EventLog
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.run_ledger import SqliteLedger
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
+from shared.definitions.last_valid import LastValid
 from shared.domain.compiled import Compiled
 from shared.domain.gate import Evaluation
 from shared.domain.ledger import Batch, Decision, PipelineState, RolloutState, Run, Version
@@ -31,7 +32,6 @@ from shared.domain.signals import (
     TrainingFinished,
 )
 from shared.errors import Missing, Refused, Rejected, Transient
-from shared.last_valid import LastValid
 from shared.loop import Loop
 from shared.ports import Ports
 from shared.ports.batch_service import BatchScoringJob
@@ -40,7 +40,7 @@ from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.jobs import JobStatus
 from shared.ports.model_registry import ModelVersion
 from shared.ports.training_service import CommandJob
-from shared.prediction_log import PredictionLog
+from shared.predictions.prediction_log import PredictionLog
 from shared.settings import Settings
 
 PIPELINE = """

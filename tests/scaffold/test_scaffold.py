@@ -22,10 +22,10 @@ from landfall.scaffold import Scaffolded, new
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare
 from shared.adapters.local.lake import FolderLake
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.landing import LandedFile
 from shared.errors import ConfigurationError
-from shared.features_sql import analyse, scoring_sql
+from shared.features.features_sql import analyse, scoring_sql
 from shared.ports.feature_engine import FeaturesJob, Manifest
 
 Rows = Sequence[dict[str, Any]]
@@ -180,7 +180,7 @@ def test_a_nasty_table_becomes_a_pipeline_that_prepares_and_trains(tmp_path: Pat
     printed, model = train(tmp_path, made, manifest, lake)
     assert "roc_auc: 1.0000" in printed  # gift tells it all, as was warned
 
-    from shared.jobs.served_model import ServedModel
+    from shared.models.served_model import ServedModel
 
     served = ServedModel(model)
     assert served.columns == tuple(manifest.columns)

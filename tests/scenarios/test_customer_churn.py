@@ -162,7 +162,7 @@ def test_the_guide_s_form_takes_the_model_s_columns_by_position(
 
 
 def _scoring_sql(living: LivingLoop) -> str:
-    from shared.features_sql import scoring_sql
+    from shared.features.features_sql import scoring_sql
 
     folder = living.loop.catalog.get(NAME)
     return scoring_sql(folder.sql, folder.pipeline.features.label, folder.pipeline.features.key)

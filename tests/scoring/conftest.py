@@ -19,14 +19,14 @@ from shared.adapters.local.model_registry import MlflowRegistry
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.adapters.local.signal_queue import SqliteQueue
 from shared.adapters.local.training_service import ProcessTrainingService
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.ledger import Version
 from shared.domain.pipelines import Rollout
 from shared.domain.records import to_record
 from shared.loop import Loop
 from shared.ports import Ports
 from shared.ports.feature_engine import Manifest
-from shared.prediction_log import PredictionLog
+from shared.predictions.prediction_log import PredictionLog
 from shared.settings import Settings
 from tests.moving_clock import MovingClock
 from tests.scoring.models import LANDED, SQL, make_registry

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from shared.adapters.local.model_registry import MlflowRegistry
-from shared.jobs.compile_model import compile_model
+from shared.models.compile_model import compile_model
 
 COLUMNS = ("tenure", "monthly", "contract", "senior", "since")
 LANDED = {

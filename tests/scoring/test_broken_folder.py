@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
+from shared.definitions.last_valid import LastValid
 from shared.errors import ConfigurationError
-from shared.last_valid import LastValid
 from shared.loop import Loop
-from shared.scoring import score
+from shared.scoring.answering import score
 
 
 def test_a_live_model_answers_while_its_folder_has_faults(loop: Loop, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from shared.errors import InvalidRequest
-from shared.jobs import compile_model as compiling
-from shared.jobs.compile_model import NotCompiled, compile_model
-from shared.jobs.compiled_model import CompiledModel, Graph, NotCovered, load
-from shared.jobs.served_model import ServedModel
+from shared.models import compile_model as compiling
+from shared.models.compile_model import NotCompiled, compile_model
+from shared.models.compiled_model import CompiledModel, Graph, NotCovered, load
+from shared.models.served_model import ServedModel
 from shared.settings import ROOT
 
 NUMBERS = ["tenure", "monthly", "total"]
@@ -325,7 +325,7 @@ def test_the_runtime_is_told_not_to_report_before_it_is_imported() -> None:
         "    if name.partition('.')[0] == 'onnxruntime': assert os.environ['ORT_DISABLE_TELEMETRY'] == '1', name\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = spy\n"
-        "from shared.jobs import compile_model, compiled_model\n"
+        "from shared.models import compile_model, compiled_model\n"
         "assert 'onnxruntime' not in sys.modules\n"
         "compiled_model.runtime(); import skl2onnx\n"
     )

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import fast_json, scoring
+from shared import fast_json
 from shared.domain.signature import SignatureColumn
 from shared.errors import InvalidRequest
 from shared.ports.endpoint_service import Route
+from shared.scoring import values as value_checks
+from shared.scoring.faults import Faults
+from shared.scoring.model_input import ModelInput, rows_of
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=3), st.just("\ud800"),
@@ -38,14 +41,14 @@ def test_columns_that_are_looked_at_as_one_pass_as_each_would(data: st.DataObjec
     rows = [list(row) for row in zip(*columns, strict=True)]
 
     def one_by_one() -> list[tuple[Any, ...]]:
-        faults = scoring._Faults()
-        checked = [scoring._check(c, values, faults) for c, values in zip(signature, columns, strict=True)]
+        faults = Faults()
+        checked = [value_checks.check(c, values, faults) for c, values in zip(signature, columns, strict=True)]
         faults.first.sort(key=lambda fault: str(fault.get("row", "")).zfill(6))
         faults.check()
         return list(zip(*checked, strict=True))
 
-    assert outcome(lambda: scoring._valid(signature, columns)) == outcome(one_by_one)
-    assert outcome(lambda: scoring._valid(signature, columns, rows)) == outcome(one_by_one)
+    assert outcome(lambda: value_checks.valid(signature, columns)) == outcome(one_by_one)
+    assert outcome(lambda: value_checks.valid(signature, columns, rows)) == outcome(one_by_one)
 
 
 def outcome(work: Any) -> object:
@@ -58,7 +61,7 @@ def outcome(work: Any) -> object:
 @given(st.lists(st.floats()))
 def test_a_sum_tells_whether_all_numbers_are_finite_or_leaves_it_to_a_look_at_each(values: list[float]) -> None:
     """A sum of finite numbers may be too large for a number: then each is looked at."""
-    if scoring._finite(values):
+    if value_checks._finite(values):
         assert all(map(math.isfinite, values))
 
 
@@ -113,8 +116,8 @@ def test_json_has_whatever_the_log_may_hold() -> None:
 )
 def test_rows_of_one_type_are_taken_as_they_are_or_looked_at_by_columns(rows: list[list[Any]], required: bool) -> None:
     signature = tuple(SignatureColumn(name, "double", required) for name in ("a", "b"))
-    version = scoring._Version(Route("v1", "m", "1", 100), signature)
+    version = ModelInput(Route("v1", "m", "1", 100), signature)
     assert version.alike
     loop: Any = None
-    by_position = outcome(lambda: scoring._rows(loop, loop, version, {"data": rows})[1])
-    assert by_position == outcome(lambda: scoring._valid(signature, list(zip(*rows, strict=True))))
+    by_position = outcome(lambda: rows_of(loop, loop, version, {"data": rows})[1])
+    assert by_position == outcome(lambda: value_checks.valid(signature, list(zip(*rows, strict=True))))

@@ -13,11 +13,11 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 
-from shared.jobs import compile_model as compiling
-from shared.jobs.compile_model import compile_model
-from shared.jobs.compiled_model import Graph
-from shared.jobs.forest import SHARE, Forest
-from shared.jobs.served_model import ServedModel
+from shared.models import compile_model as compiling
+from shared.models.compile_model import compile_model
+from shared.models.compiled_model import Graph
+from shared.models.forest import SHARE, Forest
+from shared.models.served_model import ServedModel
 
 NEVER = 10**9
 
@@ -87,7 +87,7 @@ def test_rows_of_a_request_do_not_wait_for_the_walk(made: tuple[bytes, ServedMod
 def test_without_numba_the_graph_answers_all(
     made: tuple[bytes, ServedModel, float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.delitem(sys.modules, "shared.jobs.forest_kernel", raising=False)
+    monkeypatch.delitem(sys.modules, "shared.models.forest_kernel", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     graph = Graph(made[0], fewest=1)
     frame = numbers(40)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from shared import scoring
+from shared.domain.signature import SignatureColumn
 from shared.errors import Rejected
 from shared.loop import Loop
-from shared.mirroring import WAITING, WAITING_ROWS, Mirror
-from shared.prediction_log import LoggedRequest
+from shared.predictions.prediction_log import LoggedRequest
+from shared.scoring import answering
+from shared.scoring.mirroring import WAITING, WAITING_ROWS, Mirror
+from shared.scoring.model_input import ModelInput
 from tests.scoring.models import COLUMNS
 
 NAME = "customer-churn"
@@ -45,7 +47,7 @@ def logged(loop: Loop, prefix: str) -> list[LoggedRequest]:
 
 def ask(loop: Loop, request_id: str, deployment: str | None = None) -> dict[str, Any]:
     body = {"dataframe_split": {"columns": list(COLUMNS), "data": [ROW]}}
-    return scoring.score(loop, NAME, body, deployment=deployment, request_id=request_id)
+    return answering.score(loop, NAME, body, deployment=deployment, request_id=request_id)
 
 
 def test_copies_are_logged_as_copies_and_returned_to_nobody(mirrored: Loop) -> None:
@@ -70,16 +72,16 @@ def test_a_copy_that_the_challenger_refuses_is_an_error_of_its_own(
     mirrored: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Version 2 here wants a column that nobody sends."""
-    known = scoring._version
+    known = answering.model_input
 
     def wants_more(registry: Any, route: Any) -> Any:
         version = known(registry, route)
         if route.version != "2":
             return version
-        new = scoring.SignatureColumn("new", "double", required=True)
-        return scoring._Version(route, (*version.signature, new))
+        new = SignatureColumn("new", "double", required=True)
+        return ModelInput(route, (*version.signature, new))
 
-    monkeypatch.setattr(scoring, "_version", wants_more)
+    monkeypatch.setattr(answering, "model_input", wants_more)
     for number in range(40):
         ask(mirrored, f"refused-{number}")
     until(lambda: any(request.mirrored for request in logged(mirrored, "refused-")))
@@ -91,14 +93,14 @@ def test_a_copy_that_the_challenger_refuses_is_an_error_of_its_own(
 def test_a_copy_that_the_challenger_cannot_prepare_is_an_error_of_its_own(
     mirrored: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = scoring._version
+    known = answering.model_input
 
     def without_manifest(loop: Any, route: Any) -> Any:
         if route.version == "2":
             raise Rejected("features/churn/r2/manifest.json is no manifest")
         return known(loop, route)
 
-    monkeypatch.setattr(scoring, "_version", without_manifest)
+    monkeypatch.setattr(answering, "model_input", without_manifest)
     for number in range(40):
         ask(mirrored, f"unprepared-{number}")
     until(lambda: any(request.mirrored for request in logged(mirrored, "unprepared-")))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from shared import fast_json
-from shared.number_array import FEWEST, NumberArray, sequence
+from shared.scoring.number_array import FEWEST, NumberArray, sequence
 
 KINDS = st.sampled_from(["f8", "i8", "u4", "i4", "?"])
 

@@ -12,14 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import fast_json, number_rows, prediction_log, scoring
+from shared import fast_json
 from shared.errors import InvalidRequest
 from shared.ports.endpoint_service import Route
 from shared.ports.model_registry import SignatureColumn
+from shared.predictions import prediction_log
+from shared.scoring import number_rows
+from shared.scoring.model_input import ModelInput, RawInput, rows_of
+from shared.scoring.request_forms import MAX_ROWS, keys_of
 
 NAMES = ("a", "b")
 SIGNATURE = tuple(SignatureColumn(name, "double", required=True) for name in NAMES)
-VERSION = scoring._Version(Route("v1", "m", "1", 100), SIGNATURE, raw=scoring._Raw({"id": "int"}))
+VERSION = ModelInput(Route("v1", "m", "1", 100), SIGNATURE, raw=RawInput({"id": "int"}))
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
@@ -86,8 +90,8 @@ def outcome(payload: Any) -> tuple[Any, ...]:
     nothing: Any = None
     folder: Any = SimpleNamespace(pipeline=SimpleNamespace(features=SimpleNamespace(key="id", label="label")))
     try:
-        columns, rows = scoring._rows(nothing, folder, VERSION, payload)
-        keys = scoring._keys(payload, "id", len(rows))
+        columns, rows = rows_of(nothing, folder, VERSION, payload)
+        keys = keys_of(payload, "id", len(rows))
     except InvalidRequest as error:
         return str(error), error.faults
     matrix = np.asarray(rows, dtype="float64")
@@ -134,9 +138,9 @@ def test_what_may_be_wrong_is_for_the_long_way(rows: str) -> None:
 
 
 def test_too_many_rows_are_refused_by_the_long_way() -> None:
-    request = number_rows.read(json.dumps({"data": [[1, 2]] * (scoring.MAX_ROWS + 1)}).encode())
+    request = number_rows.read(json.dumps({"data": [[1, 2]] * (MAX_ROWS + 1)}).encode())
     assert request is not None
-    assert outcome(request)[0].startswith(f"data has {scoring.MAX_ROWS + 1} rows")
+    assert outcome(request)[0].startswith(f"data has {MAX_ROWS + 1} rows")
 
 
 def test_without_the_parser_there_is_the_long_way_alone(monkeypatch: pytest.MonkeyPatch) -> None:

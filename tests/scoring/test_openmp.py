@@ -7,7 +7,7 @@ import threading
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from shared.jobs.served_model import ServedModel
+from shared.models.served_model import ServedModel
 
 
 @pytest.fixture(scope="module")

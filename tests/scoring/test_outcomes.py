@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import keyed_answers, landed_labels, outcomes
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.system_clock import SystemClock
 from shared.domain.landing import LandedFile
-from shared.prediction_log import PredictionLog
+from shared.predictions import keyed_answers, landed_labels, outcomes
+from shared.predictions.prediction_log import PredictionLog
 
 WINDOW = timedelta(days=30)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

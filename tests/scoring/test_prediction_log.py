@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import prediction_log
 from shared.adapters.local.lake import FolderLake
 from shared.domain.drift import Profile, compare, profile_of, summarise
 from shared.errors import Transient
 from shared.ports.lake import FileInfo
-from shared.prediction_log import LoggedRequest, PredictionLog
+from shared.predictions import prediction_log
+from shared.predictions.prediction_log import LoggedRequest, PredictionLog
 from shared.settings import ROOT
 from tests.moving_clock import MovingClock
 
@@ -117,7 +117,7 @@ def test_a_process_that_ends_leaves_nothing_behind(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from shared.adapters.local.clock import SystemClock\n"
         "from shared.adapters.local.lake import FolderLake\n"
-        "from shared.prediction_log import PredictionLog\n"
+        "from shared.predictions.prediction_log import PredictionLog\n"
         "log = PredictionLog(FolderLake(Path(sys.argv[1]), 'landfall', 'lake'), SystemClock())\n"
         "log.record('churn', request_id='last', deployment='v1', version='1', at=datetime(2026, 1, 5, 9, tzinfo=UTC),\n"
         "  milliseconds=1.0, columns=['a'], rows=[[1]], predictions=[1], probability=None)\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from shared.column_types import typed
 from shared.errors import InvalidRequest
-from shared.raw_rows import RawRows
+from shared.features.column_types import typed
+from shared.features.raw_rows import RawRows
 
 TEXTS = {
     "date": ("2024-1-5", "2024-01-05", " 2024-01-05 ", "20240105", "2024-W05-3", "2024-01-05T00:00:00", "0001-01-01"),

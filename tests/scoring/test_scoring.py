@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest, Missing, Refused
 from shared.loop import Loop
-from shared.scoring import MAX_FAULTS, MAX_ROWS, TooManyRows, score
+from shared.scoring.answering import score
+from shared.scoring.faults import MAX_FAULTS
+from shared.scoring.request_forms import MAX_ROWS, TooManyRows
 from tests.scoring.models import COLUMNS, customers, landed
 
 ROW = [3, 70.5, "month", True, "2021-02-03T00:00:00"]

@@ -18,7 +18,7 @@ BEGIN = """
 import sys, threading
 from pathlib import Path
 from shared.adapters.local.model_registry import MlflowRegistry
-from shared.jobs.served_model import ServedModel
+from shared.models.served_model import ServedModel
 
 home, folder = map(Path, sys.argv[1:])
 failed = []

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared import scoring
 from shared.adapters.local.lake import FolderLake
 from shared.errors import Rejected
 from shared.loop import Loop
+from shared.scoring import answering, model_input
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def overwritten(loop: Loop, tmp_path: Path) -> Iterator[Loop]:
     shutil.copytree(loop.ports.lake.uri("features/customer-churn"), home / "features" / "customer-churn")
     lake = FolderLake(home, "landfall", "lake")
     lake.write("features/customer-churn/run1/manifest.json", b"PAR1")
-    scoring._versions.clear()
+    model_input._known.clear()
     yield replace(loop, ports=replace(loop.ports, lake=lake))
-    scoring._versions.clear()
+    model_input._known.clear()
 
 
 def test_a_raw_row_is_refused_in_words_when_the_manifest_is_none(overwritten: Loop) -> None:
     with pytest.raises(Rejected, match="is no manifest"):
-        scoring.score(overwritten, "customer-churn", {"dataframe_records": [{"contract": "x"}]}, request_id="r1")
+        answering.score(overwritten, "customer-churn", {"dataframe_records": [{"contract": "x"}]}, request_id="r1")

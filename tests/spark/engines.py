@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.column_types import type_of
+from shared.features.column_types import type_of
 from shared.spark.query import to_spark
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from landfall.check import check, check_for_spark
 from landfall.two_engines import compare, compare_rows
-from shared.catalog import Catalog, PipelineFolder
+from shared.definitions.catalog import Catalog, PipelineFolder
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,10 +11,10 @@ import pytest
 from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare as prepare_with_duckdb
 from shared.adapters.local.lake import FolderLake
-from shared.jobs.delta_tables import by_delta_rs
 from shared.jobs.prepare_features_spark import prepare
-from shared.jobs.spark_lake import SparkLake
 from shared.ports.feature_engine import FeaturesJob, Manifest
+from shared.spark.delta_tables import by_delta_rs
+from shared.spark.lake import SparkLake
 from tests.contracts import test_feature_engine as contract
 
 if TYPE_CHECKING:

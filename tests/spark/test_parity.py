@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.pipelines import Features, Landing, Pipeline
 from shared.domain.records import to_record
 from shared.errors import Rejected

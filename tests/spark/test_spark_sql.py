@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlglot
 
-from shared.features_sql import DIALECT
+from shared.features.features_sql import DIALECT
 from shared.settings import ROOT
 from shared.spark.expressions import name_of
 from shared.spark.query import PROVEN, to_spark

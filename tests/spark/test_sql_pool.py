@@ -13,7 +13,7 @@ import pytest
 
 from shared.domain.landing import LandedFile
 from shared.errors import Rejected
-from shared.jobs.sql_pool import FOLDER
+from shared.spark.sql_pool import FOLDER
 from tests.contracts.test_feature_engine import LocalBackend, LocalFeatures, job, pipeline, table
 from tests.spark.test_features_job import SparkFeatures
 

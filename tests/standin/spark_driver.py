@@ -77,7 +77,7 @@ def _run(spark: Any, script: str, arguments: list[str]) -> str:
 
 @contextlib.contextmanager
 def _delta_by_delta_rs(mirror: Path) -> Iterator[None]:
-    from shared.jobs import delta_tables
+    from shared.spark import delta_tables
 
     known = delta_tables.by_delta_rs
 

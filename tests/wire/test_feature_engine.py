@@ -113,7 +113,7 @@ def test_the_code_is_uploaded_once_and_again_when_it_changes(
     path = archive.removeprefix(f"{ROOT_ADDRESS}/")
     assert len(azure.made(f"PUT .*/{path}")) <= 1
     names = zipfile.ZipFile(io.BytesIO(engines.lake.read(path))).namelist()
-    assert {"shared/jobs/spark_lake.py", "shared/spark/query.py", "sqlglot/__init__.py"} <= set(names)
+    assert {"shared/spark/lake.py", "shared/spark/query.py", "sqlglot/__init__.py"} <= set(names)
     assert not [name for name in names if name.startswith("shared/adapters/") or not name.endswith(".py")]
 
 

@@ -18,7 +18,7 @@ from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.training_service import AzureTrainingService
 from shared.adapters.azure.workspace import Workspace
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.pipelines import Rollout
 from shared.domain.records import to_record
 from shared.ports.jobs import JobStatus

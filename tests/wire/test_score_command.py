@@ -11,12 +11,12 @@ import pytest
 import landfall.scoring
 from landfall.scoring import score_table
 from shared.adapters.local.run_ledger import SqliteLedger
-from shared.catalog import Catalog
+from shared.definitions.catalog import Catalog
 from shared.domain.ledger import PipelineState
 from shared.errors import Rejected
 from shared.loop import Loop
 from shared.ports import Ports
-from shared.prediction_log import PredictionLog
+from shared.predictions.prediction_log import PredictionLog
 from shared.settings import Settings
 from tests.contracts.scoring_azure import ScoringAzure, scoring_azure
 from tests.moving_clock import MovingClock

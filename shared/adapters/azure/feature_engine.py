@@ -17,10 +17,10 @@ from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import careful_retries
 from shared.domain.records import to_record
 from shared.errors import AlreadyExists, Conflict, Missing, Rejected, Transient
+from shared.features.raw_rows import RawRows
 from shared.ports.feature_engine import FeaturesJob
 from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
-from shared.raw_rows import RawRows
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -130,7 +130,7 @@ class SynapseFeatureEngine:
     def prepare_rows(
         self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """See :meth:`FeatureEngine.prepare_rows` and :meth:`shared.raw_rows.RawRows.run`."""
+        """See :meth:`FeatureEngine.prepare_rows` and :meth:`shared.features.raw_rows.RawRows.run`."""
         return self._rows.run(sql, columns, rows)
 
     # The lake

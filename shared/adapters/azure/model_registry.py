@@ -12,7 +12,7 @@ from shared.adapters.azure.job_files import JobFiles
 from shared.adapters.azure.workspace import Workspace
 from shared.domain.signature import SignatureColumn
 from shared.errors import Conflict, Missing, Rejected, Transient
-from shared.model_signature import signature_of
+from shared.models.model_signature import signature_of
 from shared.ports.model_registry import ModelVersion
 
 if TYPE_CHECKING:

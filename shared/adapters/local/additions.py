@@ -12,8 +12,8 @@ from shared.adapters.local.base_features import Base
 from shared.adapters.local.known_rows import Anew
 from shared.adapters.local.landed_files import literal_path
 from shared.adapters.local.pieces import Piece
-from shared.column_types import quote, text
 from shared.domain.pipelines import Pipeline
+from shared.features.column_types import quote, text
 
 if TYPE_CHECKING:
     import duckdb

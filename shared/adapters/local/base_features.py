@@ -16,8 +16,8 @@ from shared.adapters.local.known_rows import Anew, Known
 from shared.adapters.local.pieces import Piece
 from shared.domain.records import from_record, to_record
 from shared.errors import Missing
-from shared.features_sql import NOT_ROW_WISE, analyse, passes_on
-from shared.landed_rows import PROFILE_ROWS
+from shared.features.features_sql import NOT_ROW_WISE, analyse, passes_on
+from shared.features.landed_rows import PROFILE_ROWS
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
 

@@ -20,11 +20,11 @@ from shared.adapters.local.whole_file import write_whole
 from shared.domain.compiled import GRAPH, place
 from shared.domain.pipelines import Rollout
 from shared.errors import Missing, Refused, Rejected, Transient
-from shared.jobs.compiled_model import CompiledModel, load
-from shared.jobs.served_model import ServedModel
-from shared.number_array import sequence
+from shared.models.compiled_model import CompiledModel, load
+from shared.models.served_model import ServedModel
 from shared.ports.clock import Clock
 from shared.ports.endpoint_service import Answer, Deployment, Route, check_split
+from shared.scoring.number_array import sequence
 
 if TYPE_CHECKING:
     from shared.adapters.local.model_registry import MlflowRegistry

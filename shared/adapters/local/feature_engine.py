@@ -13,9 +13,9 @@ from shared.adapters.local.features_job import FeaturesSpec
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.processes import Processes
 from shared.domain.records import to_record
+from shared.features.raw_rows import RawRows
 from shared.ports.feature_engine import FeaturesJob
 from shared.ports.jobs import JobStatus
-from shared.raw_rows import RawRows
 from shared.settings import ROOT
 
 TIMEOUT = timedelta(hours=6)
@@ -56,7 +56,7 @@ class DuckDBFeatureEngine:
     def prepare_rows(
         self, sql: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """See :meth:`FeatureEngine.prepare_rows` and :meth:`shared.raw_rows.RawRows.run`; about 2 ms for one row."""
+        """See :meth:`FeatureEngine.prepare_rows`; about 2 ms for one row."""
         return self._rows.run(sql, columns, rows)
 
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared import landed_labels
 from shared.adapters.local import base_features, delta_versions, pieces
 from shared.adapters.local.additions import SIDES, Addition
 from shared.adapters.local.base_features import Base, Facts, profile_limit
@@ -31,15 +30,16 @@ from shared.adapters.local.known_rows import Anew
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.landed_files import LandedFiles
 from shared.adapters.local.pieces import Piece
-from shared.column_types import SQL_TYPES, quote, text, type_of
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
-from shared.features_sql import analyse, passes_on, without_distinct
-from shared.landed_rows import Landed, fault, is_reserved
+from shared.features.column_types import SQL_TYPES, quote, text, type_of
+from shared.features.features_sql import analyse, passes_on, without_distinct
+from shared.features.landed_rows import Landed, fault, is_reserved
 from shared.ports.clock import Clock
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.ports.lake import Lake
+from shared.predictions import landed_labels
 
 if TYPE_CHECKING:
     import duckdb

@@ -14,8 +14,8 @@ class Known:
     """The columns of ``rows`` landed rows.
 
     ``expected`` are those that each file must have, ``stored`` the DuckDB types in which values are kept until
-    ``types``, as in :class:`~shared.landed_rows.Landed`, are found. ``fits`` has for each text column whose type is
-    looked for the types that all its values fit, the narrowest first; None while it has no value.
+    ``types``, as in :class:`~shared.features.landed_rows.Landed`, are found. ``fits`` has for each text column whose
+    type is looked for the types that all its values fit, the narrowest first; None while it has no value.
     """
 
     rows: int

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from shared.adapters.local.known_rows import Anew, Known
-from shared.column_types import (
+from shared.domain.pipelines import Check, Landing
+from shared.errors import Rejected
+from shared.features.column_types import (
     SNIFFED,
     SQL_TYPES,
     cleaned,
@@ -29,9 +31,16 @@ from shared.column_types import (
     typed,
     widest,
 )
-from shared.domain.pipelines import Check, Landing
-from shared.errors import Rejected
-from shared.landed_rows import SAMPLE_ROWS, WHOLE, Landed, Unreadable, column_faults, fault, refuse_twins, widened
+from shared.features.landed_rows import (
+    SAMPLE_ROWS,
+    WHOLE,
+    Landed,
+    Unreadable,
+    column_faults,
+    fault,
+    refuse_twins,
+    widened,
+)
 from shared.ports.lake import Lake, check_path
 
 if TYPE_CHECKING:

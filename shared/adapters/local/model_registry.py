@@ -18,7 +18,7 @@ from shared.adapters.local.spool import azureml_model_event, raise_event
 from shared.adapters.local.training_service import TOPIC
 from shared.domain.signature import SignatureColumn
 from shared.errors import Missing, Rejected
-from shared.model_signature import signature_of
+from shared.models.model_signature import signature_of
 from shared.ports.model_registry import ModelVersion
 
 if TYPE_CHECKING:

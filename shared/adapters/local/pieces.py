@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.column_types import quote, text
+from shared.features.column_types import quote, text
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.jobs.forest import NODE, Forest
+from shared.models.forest import NODE, Forest
 
 if TYPE_CHECKING:
     import numpy as np

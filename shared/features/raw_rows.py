@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from shared.column_types import NULL_TEXTS, SQL_TYPES, quote, typed
 from shared.errors import InvalidRequest, Rejected
-from shared.features_sql import DIALECT, NOT_ROW_WISE, analyse, parse
+from shared.features.column_types import NULL_TEXTS, SQL_TYPES, quote, typed
+from shared.features.features_sql import DIALECT, NOT_ROW_WISE, analyse, parse
 
 if TYPE_CHECKING:
     import duckdb

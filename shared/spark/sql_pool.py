@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Rejected
-from shared.jobs.spark_lake import SparkLake
+from shared.spark.lake import SparkLake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from shared import fast_json, keyed_answers, landed_labels
-from shared.keyed_answers import Answer
+from shared import fast_json
 from shared.ports.lake import Lake
-from shared.prediction_log import PredictionLog
+from shared.predictions import keyed_answers, landed_labels
+from shared.predictions.keyed_answers import Answer
+from shared.predictions.prediction_log import PredictionLog
 
 MOST = 20_000
 """Outcomes of one version that are kept of one file of labels, and that are measured: the newest ones."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.domain.compiled import TOLERANCE, Compiled
 from shared.errors import InvalidRequest
-from shared.jobs.compiled_model import FOREST, LIMITS, METADATA, Graph, NotCovered, runtime
-from shared.jobs.forest_in_graph import NoForest, forest_in
-from shared.jobs.served_model import Predictions, ServedModel
+from shared.models.compiled_model import FOREST, LIMITS, METADATA, Graph, NotCovered, runtime
+from shared.models.forest_in_graph import NoForest, forest_in
+from shared.models.served_model import Predictions, ServedModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ def _graph(estimator: Any, schema: Schema, classes: list[Any] | None) -> bytes:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
-    from shared.jobs.exact_onnx import OPSETS, converters
+    from shared.models.exact_onnx import OPSETS, converters
 
     functions, shapes = converters()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.compiled import MISSING_TEXT
-from shared.jobs.forest import FEWEST, Forest, Walk
-from shared.jobs.served_model import Predictions, ServedModel
+from shared.models.forest import FEWEST, Forest, Walk
+from shared.models.served_model import Predictions, ServedModel
 
 if TYPE_CHECKING:
     import numpy as np

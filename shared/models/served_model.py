@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.errors import InvalidRequest
-from shared.jobs import openmp
+from shared.models import openmp
 
 if TYPE_CHECKING:
     import numpy as np

@@ -67,7 +67,7 @@ class Walk:
 
         Raises ImportError where Numba is not installed.
         """
-        from shared.jobs.forest_kernel import walk
+        from shared.models.forest_kernel import walk
 
         self._walk = walk
         self._forest = forest

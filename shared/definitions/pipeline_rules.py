@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from shared.definitions.typed_yaml import Faults, nearest
 from shared.domain.landing import OWN_FOLDERS
 from shared.domain.pipelines import MOST_MIRRORED, NAME, Check, Pipeline
-from shared.typed_yaml import Faults, nearest
 
 COLUMN_TYPES = ("string", "int", "double", "boolean", "date", "timestamp")
 RESERVED_PREFIX = "landfall_"
@@ -189,7 +189,7 @@ def _judge_endpoint(pipeline: Pipeline, faults: Faults) -> None:
 
 
 def _judge_schedule(pipeline: Pipeline, faults: Faults) -> None:
-    from shared.schedule import validate
+    from shared.domain.schedule import validate
 
     if pipeline.retraining.schedule is None:
         return
@@ -226,7 +226,7 @@ def _judge_files(pipeline: Pipeline, folder: Path, faults: Faults) -> str:
 
 
 def _judge_sql(pipeline: Pipeline, sql: str, folder: Path, faults: Faults) -> None:
-    from shared.features_sql import analyse, parse
+    from shared.features.features_sql import analyse, parse
 
     landed = pipeline.landing.columns
     found = analyse(sql, landed or None).faults

@@ -1,7 +1,7 @@
 """Scoring requests that are numbers alone: read into a matrix, without an object for each of their values.
 
 A request of 1,000 rows of 20 numbers is read in a fifth of the time. What is not surely such a request, and what may be
-wrong with one, is left to the long way of shared.scoring, which answers or says what is wrong; both ways give the same.
+wrong with one, is left to the long way, which answers or says what is wrong; both ways give the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from shared import fast_json
-from shared.number_array import NumberArray
+from shared.scoring.number_array import NumberArray
 
 if TYPE_CHECKING:
     import numpy as np

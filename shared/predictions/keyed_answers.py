@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from shared import fast_json
 from shared.domain.categories import text_of
 from shared.errors import Missing
-from shared.landed_labels import rank
 from shared.ports.lake import Lake
-from shared.prediction_log import LoggedRequest, PredictionLog
+from shared.predictions.landed_labels import rank
+from shared.predictions.prediction_log import LoggedRequest, PredictionLog
 
 HOUR = timedelta(hours=1)
 MOST = 20_000

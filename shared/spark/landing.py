@@ -18,10 +18,7 @@ from urllib.parse import unquote
 
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
-from shared.jobs.spark_columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
-from shared.jobs.spark_lake import SparkLake
-from shared.jobs.sql_pool import NoTable, rows_of
-from shared.landed_rows import (
+from shared.features.landed_rows import (
     SAMPLE_ROWS,
     WHOLE,
     Landed,
@@ -32,7 +29,10 @@ from shared.landed_rows import (
     widened,
 )
 from shared.ports.lake import check_path
+from shared.spark.columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
 from shared.spark.expressions import quoted, string
+from shared.spark.lake import SparkLake
+from shared.spark.sql_pool import NoTable, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

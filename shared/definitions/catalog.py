@@ -14,11 +14,11 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+from shared.definitions.last_valid import LastValid
+from shared.definitions.pipeline_rules import judge, within
+from shared.definitions.typed_yaml import Faults, nearest, read
 from shared.domain.pipelines import NAME, Pipeline, paced
 from shared.errors import ConfigurationError, Fault, Missing
-from shared.last_valid import LastValid
-from shared.pipeline_rules import judge, within
-from shared.typed_yaml import Faults, nearest, read
 
 FILE = "pipeline.yaml"
 LATELY = 0.02

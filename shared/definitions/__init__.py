@@ -1,0 +1,1 @@
+"""What pipelines are: their folders, read and judged."""

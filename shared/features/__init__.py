@@ -1,0 +1,1 @@
+"""Landed rows and features.sql, the same on every engine."""

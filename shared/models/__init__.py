@@ -1,0 +1,1 @@
+"""Trained models: reading, compiling and serving them."""

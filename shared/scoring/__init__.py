@@ -1,0 +1,1 @@
+"""Requests: their forms, checked, answered and logged."""
