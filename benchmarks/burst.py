@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 from benchmarks import load
 from benchmarks.figures import Figure
 from landfall.host import running
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
+from shared.decisions import NOWHERE
 from shared.domain.ledger import Batch, Decision, Run
 from shared.ports.lake import FileInfo
-from shared.runs import NOWHERE
 
 CONNECTIONS = 32
 BATCH = 100

@@ -89,11 +89,11 @@ def prepare(work: Path) -> list[list[float]]:
     from sklearn.datasets import make_classification
     from sklearn.ensemble import RandomForestClassifier
 
-    from shared.adapters.local.clock import SystemClock
     from shared.adapters.local.endpoint_service import LocalEndpoints
     from shared.adapters.local.lake import FolderLake
     from shared.adapters.local.model_registry import MlflowRegistry
     from shared.adapters.local.run_ledger import SqliteLedger
+    from shared.adapters.system_clock import SystemClock
     from shared.domain.compiled import GRAPH, place
     from shared.domain.ledger import Version
     from shared.domain.pipelines import Rollout

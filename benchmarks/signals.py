@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks import azurite
 from benchmarks.figures import Figure, interleaved
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
 from shared.domain.ledger import Claim
 from shared.domain.signals import ReconcileDue
 from shared.ports.run_ledger import RunLedger

@@ -12,6 +12,7 @@ from rich.markup import escape
 from landfall.follow import follow, settled
 from landfall.session import working
 from landfall.show import coloured, console
+from shared import pipeline_states
 from shared.domain.ledger import RolloutState, Run
 from shared.domain.rollout import ENDED
 from shared.domain.signals import OperatorSignal, Signal
@@ -51,11 +52,10 @@ def ask(signal: Signal, *, run: str | None = None, as_json: bool = False) -> Non
 
 def _finish_rollout(loop: Loop, pipeline: str, seconds: float = 300) -> None:
     """Our own host ends with this command: let a rollout that it began reach its end."""
-    from shared import runs
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        state = runs.state_of(loop, pipeline)
+        state = pipeline_states.read(loop, pipeline)
         rollout = loop.ports.ledger.read(RolloutState, pipeline, state.rollout) if state.rollout else None
         if rollout is None or rollout.phase in ENDED or state.frozen:
             return

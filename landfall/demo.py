@@ -24,7 +24,7 @@ from landfall.follow import follow, run_of_file, settled
 from landfall.host import LaptopHost, running
 from landfall.session import fresh_app
 from landfall.show import coloured, console, status_table
-from shared import bootstrap, history, runs, settings
+from shared import bootstrap, decisions, history, pipeline_states, settings
 from shared import status as statuses
 from shared.adapters.local import tracking
 from shared.domain.ledger import Decision, DriftCheck, Run
@@ -141,7 +141,7 @@ def _drifting(stage: Stage, late: list[dict[str, str]]) -> None:
     run = _follow(stage, _land(stage, "customers-4.csv", late))
     stage.tell("their labels landed", f"run {run.id} {run.status}", run.reason)
     _check(stage, datetime.now(UTC) + 2 * every)
-    realised = runs.state_of(stage.loop, PIPELINE).realised
+    realised = pipeline_states.read(stage.loop, PIPELINE).realised
     if realised:
         stage.tell("predictions met their labels", "hurt" if realised.hurt else "not hurt", realised.sentence())
 
@@ -343,7 +343,7 @@ def _decision_about(stage: Stage, about: str, since: datetime, seconds: float = 
     """The decision about a thing that was made after ``since``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for pipeline in (PIPELINE, runs.NOWHERE):
+        for pipeline in (PIPELINE, decisions.NOWHERE):
             for decision in stage.loop.ports.ledger.list(Decision, pipeline, limit=20):
                 if decision.at > since and about in decision.subjects:
                     return decision

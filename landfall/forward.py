@@ -13,8 +13,8 @@ from landfall.host.event_grid import LaptopEventGrid
 from landfall.host.lake_watcher import LakeWatcher
 from landfall.show import console
 from shared import settings
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
+from shared.adapters.system_clock import SystemClock
 
 UNREACHABLE = 500
 """The answer of a host that does not answer: the event is sent again."""

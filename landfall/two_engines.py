@@ -64,9 +64,9 @@ def compare_all(
 
 def compare(folder: PipelineFolder, files: Sequence[str], home: Path, spark: SparkSession) -> tuple[list[Fault], str]:
     """Prepare ``files`` of the lake ``home``/lake with both engines; what differs, and a line about what was done."""
-    from shared.adapters.local.clock import SystemClock
     from shared.adapters.local.features_job import prepare as prepare_with_duckdb
     from shared.adapters.local.lake import FolderLake
+    from shared.adapters.system_clock import SystemClock
     from shared.jobs.prepare_features_spark import prepare as prepare_with_spark
     from shared.spark.delta_tables import by_delta_rs
     from shared.spark.lake import SparkLake

@@ -66,7 +66,6 @@ def _observed(ports: Ports, settings: Settings) -> Ports:
 
 def _local(settings: Settings) -> Ports:
     from shared.adapters.local.batch_service import ProcessBatchService
-    from shared.adapters.local.clock import SystemClock
     from shared.adapters.local.endpoint_service import LocalEndpoints
     from shared.adapters.local.event_publisher import EventLog
     from shared.adapters.local.feature_engine import DuckDBFeatureEngine
@@ -75,6 +74,7 @@ def _local(settings: Settings) -> Ports:
     from shared.adapters.local.run_ledger import SqliteLedger
     from shared.adapters.local.signal_queue import SqliteQueue
     from shared.adapters.local.training_service import ProcessTrainingService
+    from shared.adapters.system_clock import SystemClock
     from shared.ports import Ports
 
     home, clock = settings.home, SystemClock()
@@ -102,7 +102,6 @@ def _storage_queue(settings: Settings) -> SignalQueue:
 
 def _azure(settings: Settings) -> Ports:
     from shared.adapters.azure.batch_service import SynapseBatchService
-    from shared.adapters.azure.clock import SystemClock
     from shared.adapters.azure.credential import AppCredential
     from shared.adapters.azure.endpoint_service import AzureEndpoints
     from shared.adapters.azure.event_publisher import EventGridTopic
@@ -113,6 +112,7 @@ def _azure(settings: Settings) -> Ports:
     from shared.adapters.azure.signal_queue import StorageQueue
     from shared.adapters.azure.training_service import AzureTrainingService
     from shared.adapters.azure.workspace import Workspace
+    from shared.adapters.system_clock import SystemClock
     from shared.ports import Ports
 
     clock, credential = SystemClock(), AppCredential(settings.client_id)

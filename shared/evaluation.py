@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from shared import preparation, runs
+from shared import pipeline_states, preparation, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import compiled
 from shared.domain.ledger import PipelineState, Run, Version
@@ -73,20 +73,18 @@ def change_version(
 def unlist(loop: Loop, version: Version) -> None:
     """Take a version that waits for nothing more off the list of open ones."""
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=version.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         return replace(state, open_versions=tuple(v for v in state.open_versions if v != version.version))
 
-    loop.ports.ledger.update(PipelineState, version.pipeline, "state", change)
+    pipeline_states.update(loop, version.pipeline, change)
 
 
 def _list(loop: Loop, version: Version) -> None:
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=version.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         listed = version.version in state.open_versions
         return state if listed else replace(state, open_versions=(*state.open_versions, version.version))
 
-    loop.ports.ledger.update(PipelineState, version.pipeline, "state", change)
+    pipeline_states.update(loop, version.pipeline, change)
 
 
 def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
@@ -97,7 +95,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
     """
     name = folder.pipeline.name
     run = loop.ports.ledger.read(Run, name, version.run) if version.run else None
-    rollout = runs.state_of(loop, name).rollout
+    rollout = pipeline_states.read(loop, name).rollout
     if rollout:
         version = change_version(loop, version, only_if=_as(version), status="waiting")
         if version.status != "waiting":
@@ -105,7 +103,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
         if run:
             runs.move(loop, run, "evaluation", "waiting", f"until rollout {rollout} has ended")
         # It may have ended before this version was seen to wait.
-        if runs.state_of(loop, name).rollout:
+        if pipeline_states.read(loop, name).rollout:
             return f"waits until rollout {rollout} has ended"
     if folder.faults:
         # Reconcile, which measures what is open, goes on once they are mended.
@@ -113,7 +111,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
         if run:
             runs.move(loop, run, "evaluation", "waiting", reason, only_if=lambda r: r.stage == "evaluation")
         return f"version {version.version} waits {reason}"
-    champion = runs.state_of(loop, name).champion
+    champion = pipeline_states.read(loop, name).champion
     try:
         job, rows = _job(loop, folder, version, champion)
         # Entered first: the job may end, and say so, before this process has come any further.
@@ -177,7 +175,7 @@ def next_waiting(loop: Loop, folder: PipelineFolder) -> None:
     """A rollout has ended: evaluate the newest version that waits, and those that a person has approved; supersede
     the other ones."""
     name = folder.pipeline.name
-    listed = runs.state_of(loop, name).open_versions
+    listed = pipeline_states.read(loop, name).open_versions
     found = (loop.ports.ledger.read(Version, name, version) for version in sorted(listed, key=int))
     waiting = [version for version in found if version and version.status == "waiting"]
     newest = waiting[-1:]
@@ -196,7 +194,7 @@ def next_waiting(loop: Loop, folder: PipelineFolder) -> None:
 def _features(loop: Loop, version: Version) -> str:
     if version.features:
         return version.features
-    state = runs.state_of(loop, version.pipeline)
+    state = pipeline_states.read(loop, version.pipeline)
     if not state.champion:
         raise Rejected(
             f"version {version.version} of {version.pipeline} was registered by hand and there are no prepared "

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from shared import runs
+from shared import decisions, runs
 from shared.domain.ledger import Decision, Run, Version
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
@@ -108,7 +108,7 @@ def _pipelines(loop: Loop, subject: str) -> Iterator[str]:
     if folder:
         yield folder.pipeline.name
     yield from (name for name in loop.catalog.names() if not folder or name != folder.pipeline.name)
-    yield runs.NOWHERE
+    yield decisions.NOWHERE
 
 
 def _decisions(loop: Loop, pipeline: str, about: set[str]) -> Iterator[Decision]:

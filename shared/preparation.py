@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from shared import runs
+from shared import pipeline_states, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, PipelineState, Run
@@ -45,9 +45,7 @@ def request(loop: Loop, folder: PipelineFolder, run: Run) -> Run:
     """Prepare features for ``run`` now, or after those that were asked for before it."""
     name = folder.pipeline.name
     loop.catalog.keep(folder)
-    state = loop.ports.ledger.update(
-        PipelineState, name, "state", lambda s: in_line(s or PipelineState(pipeline=name), run.id)
-    )
+    state = pipeline_states.update(loop, name, lambda state: in_line(state, run.id))
     if state.preparing == run.id:
         _go_on(loop, folder, state)
         return runs.read(loop, name, run.id)
@@ -72,14 +70,13 @@ def release(loop: Loop, folder: PipelineFolder, run_id: str) -> None:
 def _hand_over(loop: Loop, folder: PipelineFolder, run_id: str) -> PipelineState:
     name = folder.pipeline.name
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=name)
+    def change(state: PipelineState) -> PipelineState:
         if state.preparing not in ("", run_id):
             return state
         following = state.to_prepare[0] if state.to_prepare else ""
         return replace(state, preparing=following, to_prepare=state.to_prepare[1:])
 
-    return loop.ports.ledger.update(PipelineState, name, "state", change)
+    return pipeline_states.update(loop, name, change)
 
 
 def _go_on(loop: Loop, folder: PipelineFolder, state: PipelineState, passed: str = "") -> None:

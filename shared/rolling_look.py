@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from shared.decisions import NOWHERE
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, Landed, Look, path_key
 from shared.loop import Loop
 from shared.ports.lake import FileInfo
-from shared.runs import NOWHERE
 
 PAGES = 4
 """Pages of a landing folder at a time: up to 20,000 files."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared import evaluation, operator_requests, runs
+from shared import evaluation, operator_requests, pipeline_states, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import rollout
 from shared.domain.drift import Profile
@@ -31,15 +31,14 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
     """
     pipeline = folder.pipeline
 
-    def take(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=pipeline.name)
+    def take(state: PipelineState) -> PipelineState:
         if state.rollout:
             return state
         number = state.rollouts + 1
         rollout_id = f"{pipeline.name}-r{number:06d}-v{version.version}"
         return replace(state, rollouts=number, rollout=rollout_id, active_rollouts=(*state.active_rollouts, rollout_id))
 
-    state = loop.ports.ledger.update(PipelineState, pipeline.name, "state", take)
+    state = pipeline_states.update(loop, pipeline.name, take)
     if not state.rollout.endswith(f"-v{version.version}"):
         if cause in ("gate", "approval"):
             return evaluation.begin(loop, folder, version)
@@ -95,13 +94,12 @@ def turn_round(loop: Loop, rollout: RolloutState, reason: str) -> RolloutState:
 def move_pin(loop: Loop, pipeline: str, version: str, asked_at: datetime) -> None:
     """While a version is pinned: pin the one that a rollback or an approval has brought, unless the pin is newer."""
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=pipeline)
+    def change(state: PipelineState) -> PipelineState:
         if not state.pinned or operator_requests.stale(loop, asked_at, state.asked_at):
             return state
         return replace(state, pinned=version, asked_at=asked_at)
 
-    loop.ports.ledger.update(PipelineState, pipeline, "state", change)
+    pipeline_states.update(loop, pipeline, change)
 
 
 def held(state: PipelineState, rollout: RolloutState) -> bool:
@@ -123,7 +121,8 @@ def wake(loop: Loop, rollout: RolloutState, **changes: Any) -> None:
 def active(loop: Loop, pipeline: str) -> list[RolloutState]:
     """The rollouts that have not ended, with those that keep the previous deployment warm."""
     found = (
-        loop.ports.ledger.read(RolloutState, pipeline, name) for name in runs.state_of(loop, pipeline).active_rollouts
+        loop.ports.ledger.read(RolloutState, pipeline, name)
+        for name in pipeline_states.read(loop, pipeline).active_rollouts
     )
     return [rollout for rollout in found if rollout]
 
@@ -156,21 +155,20 @@ def advance(loop: Loop, folder: PipelineFolder, state: RolloutState) -> tuple[Ro
         except Conflict as error:
             raise Transient(f"rollout {state.id} was changed by somebody else; looking again") from error
         if again is None:
-            forget(loop, state)
+            unlist(loop, state)
             return state, said
         if again > timedelta(0):
             loop.ports.queue.send(RolloutDue(pipeline=state.pipeline, rollout=state.id, wake=state.wake), delay=again)
             return state, said
 
 
-def forget(loop: Loop, rollout: RolloutState) -> None:
+def unlist(loop: Loop, rollout: RolloutState) -> None:
     """Take a rollout that has ended off the list of active ones."""
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=rollout.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         return replace(state, active_rollouts=tuple(r for r in state.active_rollouts if r != rollout.id))
 
-    loop.ports.ledger.update(PipelineState, rollout.pipeline, "state", change)
+    pipeline_states.update(loop, rollout.pipeline, change)
 
 
 def _look(loop: Loop, state: RolloutState) -> Seen:
@@ -242,7 +240,7 @@ def _do(loop: Loop, folder: PipelineFolder, state: RolloutState, action: rollout
 
 def _in_use(loop: Loop, state: RolloutState) -> set[str]:
     """The champion's deployment and the one that another rollout is bringing up."""
-    present = runs.state_of(loop, state.pipeline)
+    present = pipeline_states.read(loop, state.pipeline)
     other = loop.ports.ledger.read(RolloutState, state.pipeline, present.rollout) if present.rollout else None
     versions = {present.champion}
     if other and other.id != state.id:
@@ -255,7 +253,7 @@ def _note_traffic(loop: Loop, state: RolloutState) -> None:
     changes: dict[str, object] = {"traffic": endpoints.traffic(state.endpoint)}
     if state.mirror:
         changes["mirror"] = endpoints.mirror(state.endpoint)
-    runs.change_state(loop, state.pipeline, **changes)
+    pipeline_states.set_fields(loop, state.pipeline, **changes)
 
 
 def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
@@ -264,7 +262,7 @@ def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
         return
     if rollout.phase == "promoted":
         _end_former(loop, rollout)
-    state = runs.state_of(loop, rollout.pipeline)
+    state = pipeline_states.read(loop, rollout.pipeline)
     if state.rollout == rollout.id:
         if rollout.phase == "promoted":
             _promote(loop, folder, rollout)
@@ -288,11 +286,10 @@ def _end_former(loop: Loop, rollout: RolloutState) -> None:
 
 
 def _change_while_rolling(loop: Loop, rollout: RolloutState, /, **changes: object) -> PipelineState:
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=rollout.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         return replace(state, **changes) if state.rollout == rollout.id else state  # type: ignore[arg-type]
 
-    return loop.ports.ledger.update(PipelineState, rollout.pipeline, "state", change)
+    return pipeline_states.update(loop, rollout.pipeline, change)
 
 
 def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:

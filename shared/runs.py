@@ -1,74 +1,16 @@
-"""The story of runs in the ledger, and who may go next."""
+"""The story of runs in the ledger."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
-from shared.domain.ledger import Decision, PipelineState, Run, Step
+from shared import pipeline_states
+from shared.domain.ledger import PipelineState, Run, Step
 from shared.domain.redaction import without_secrets
 from shared.domain.spending import added, spending
 from shared.errors import AlreadyExists, Missing
 from shared.loop import Loop
-
-NOWHERE = "-"
-"""The pipeline of decisions about things that belong to no pipeline."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a reaction did, in words.
-
-    ``outcome`` is done, nothing (``reason`` says why not), rejected, failed or alarm; ``subjects``
-    are the things it is about: runs, file paths, "model:version", batches.
-    """
-
-    pipeline: str
-    what: str
-    outcome: str = "done"
-    reason: str = ""
-    subjects: tuple[str, ...] = ()
-
-
-def decide(loop: Loop, outcome: Outcome, *, at: datetime, signal: str = "", by: str = "") -> Decision:
-    """Write an outcome into the audit, once for the same signal (without one: the same words) at the same time.
-
-    Returns the decision that stands: the first one, when a signal is handled again after a crash.
-    Decisions sort newest first in the ledger's key order.
-    """
-    digest = hashlib.sha256((signal or f"{outcome.what}|{outcome.reason}").encode()).hexdigest()[:12]
-    decision = Decision(
-        pipeline=outcome.pipeline or NOWHERE,
-        id=f"{10**16 - round(at.timestamp() * 1e6):016d}-{digest}",
-        at=at,
-        what=outcome.what,
-        outcome=outcome.outcome,
-        reason=without_secrets(outcome.reason),
-        signal=signal,
-        subjects=outcome.subjects,
-        by=by,
-    )
-    try:
-        return loop.ports.ledger.insert(decision)
-    except AlreadyExists:
-        return loop.ports.ledger.read(Decision, decision.pipeline, decision.id) or decision
-
-
-def state_of(loop: Loop, pipeline: str) -> PipelineState:
-    """Where the pipeline stands; a fresh state when nothing ever happened to it."""
-    return loop.ports.ledger.read(PipelineState, pipeline, "state") or PipelineState(pipeline=pipeline)
-
-
-def change_state(loop: Loop, pipeline: str, **changes: object) -> PipelineState:
-    """Set fields of the pipeline's state whatever they were."""
-    return loop.ports.ledger.update(
-        PipelineState,
-        pipeline,
-        "state",
-        lambda s: replace(s or PipelineState(pipeline=pipeline), **changes),  # type: ignore[arg-type]
-    )
 
 
 def begin(loop: Loop, pipeline: str, run_id: str, cause: str, batches: Sequence[str] = (), note: str = "") -> Run:
@@ -91,7 +33,7 @@ def begin(loop: Loop, pipeline: str, run_id: str, cause: str, batches: Sequence[
     except AlreadyExists:
         run = read(loop, pipeline, run_id)
     if not run.ended:
-        loop.ports.ledger.update(PipelineState, pipeline, "state", lambda s: _with_run(s, run))
+        pipeline_states.update(loop, pipeline, lambda s: _with_run(s, run))
     return run
 
 
@@ -164,8 +106,7 @@ def leave(loop: Loop, pipeline: str, run_id: str) -> None:
     run = loop.ports.ledger.read(Run, pipeline, run_id)
     used = run and spending(run_id, [(step.stage, step.status, step.at) for step in run.steps], run.updated_at)
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=pipeline)
+    def change(state: PipelineState) -> PipelineState:
         return replace(
             state,
             spendings=added(state.spendings, used) if used and run_id in state.active_runs else state.spendings,
@@ -174,7 +115,7 @@ def leave(loop: Loop, pipeline: str, run_id: str) -> None:
             waiting="" if state.waiting == run_id else state.waiting,
         )
 
-    loop.ports.ledger.update(PipelineState, pipeline, "state", change)
+    pipeline_states.update(loop, pipeline, change)
 
 
 def _change(loop: Loop, run: Run, wanted: Callable[[Run], Run]) -> Run:
@@ -194,19 +135,14 @@ def _change(loop: Loop, run: Run, wanted: Callable[[Run], Run]) -> Run:
 
 def unlist(loop: Loop, pipeline: str, batch: str) -> None:
     """Take a batch that needs no run of its own from the list of those that were closed."""
-    loop.ports.ledger.update(
-        PipelineState,
+    pipeline_states.update(
+        loop,
         pipeline,
-        "state",
-        lambda s: replace(
-            s or PipelineState(pipeline=pipeline),
-            closed_batches=tuple(b for b in s.closed_batches if b != batch) if s else (),
-        ),
+        lambda state: replace(state, closed_batches=tuple(b for b in state.closed_batches if b != batch)),
     )
 
 
-def _with_run(state: PipelineState | None, run: Run) -> PipelineState:
-    state = state or PipelineState(pipeline=run.pipeline)
+def _with_run(state: PipelineState, run: Run) -> PipelineState:
     closed = tuple(batch for batch in state.closed_batches if run.id != f"{run.pipeline}-{batch}")
     if run.id in state.active_runs:
         return replace(state, closed_batches=closed)

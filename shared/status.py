@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared import runs
+from shared import pipeline_states
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Run
 from shared.domain.performance import Estimate
@@ -33,7 +33,7 @@ def status(loop: Loop) -> dict[str, Any]:
 
 def _pipeline(loop: Loop, folder: PipelineFolder) -> dict[str, Any]:
     name = folder.pipeline.name
-    state = runs.state_of(loop, name)
+    state = pipeline_states.read(loop, name)
     run = loop.ports.ledger.read(Run, name, state.last_run) if state.last_run else None
     return {
         "name": name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import preparation, runs
+from shared import pipeline_states, preparation, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import PipelineState, Run
 from shared.errors import Rejected
@@ -30,9 +30,8 @@ def request(loop: Loop, folder: PipelineFolder, run: Run) -> str:
     name = folder.pipeline.name
     newer = displaced = ""
 
-    def take(state: PipelineState | None) -> PipelineState:
+    def take(state: PipelineState) -> PipelineState:
         nonlocal newer, displaced
-        state = state or PipelineState(pipeline=name)
         newer = "" if state.training == run.id else _newer(loop, state, run)
         displaced = ""
         if newer or state.training == run.id:
@@ -42,7 +41,7 @@ def request(loop: Loop, folder: PipelineFolder, run: Run) -> str:
             return replace(state, waiting=run.id)
         return replace(state, training=run.id, waiting="")
 
-    state = loop.ports.ledger.update(PipelineState, name, "state", take)
+    state = pipeline_states.update(loop, name, take)
     if newer:
         _supersede(loop, run, newer)
         return f"superseded: {newer} is newer"
@@ -125,21 +124,20 @@ def release(loop: Loop, folder: PipelineFolder, run_id: str) -> None:
     """The run trains no more: the one that waits has its turn, unless the pipeline is frozen."""
     name = folder.pipeline.name
 
-    def hand_over(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=name)
+    def hand_over(state: PipelineState) -> PipelineState:
         if state.training not in ("", run_id):
             return state
         if state.frozen:
             return replace(state, training="")
         return replace(state, training=state.waiting, waiting="")
 
-    state = loop.ports.ledger.update(PipelineState, name, "state", hand_over)
+    state = pipeline_states.update(loop, name, hand_over)
     if state.training and state.training != run_id:
         submit(loop, folder, runs.read(loop, name, state.training))
 
 
 def resume(loop: Loop, folder: PipelineFolder) -> None:
     """After a freeze: let the run that waits train."""
-    state = runs.state_of(loop, folder.pipeline.name)
+    state = pipeline_states.read(loop, folder.pipeline.name)
     if state.waiting and not state.training:
         request(loop, folder, runs.read(loop, folder.pipeline.name, state.waiting))

@@ -30,9 +30,9 @@ from landfall.host.queue_pump import QueuePump
 from landfall.host.routes import Routes
 from landfall.host.timers import Timers
 from landfall.host.webhook import Webhook
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
 from shared.errors import ConfigurationError, Fault, LandfallError
 from shared.ports.clock import Clock
 from shared.settings import QUEUE as SIGNALS

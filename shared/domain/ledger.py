@@ -391,7 +391,7 @@ class Look(Entry):
     """How far reconcile has come where it looks at some of many at a time; empty: it begins anew.
 
     ``files`` is where the next page of the landing folder begins, ``batches`` the last batch that was looked at.
-    ``pipelines``, in the entry of :data:`~shared.runs.NOWHERE`, is the last pipeline.
+    ``pipelines``, in the entry of :data:`~shared.decisions.NOWHERE`, is the last pipeline.
     """
 
     KIND: ClassVar[str] = "look"

@@ -25,6 +25,11 @@ class JobStatus:
         object.__setattr__(self, "log_tail", tuple(map(without_secrets, self.log_tail)))
 
     @property
+    def last_lines(self) -> str:
+        """The end of the log for the end of a sentence; empty where there is none."""
+        return f"; last lines of its log: {' | '.join(self.log_tail[-5:])}" if self.log_tail else ""
+
+    @property
     def ended(self) -> bool:
         """True when the state will not change any more."""
         return self.state in ("completed", "failed", "cancelled")

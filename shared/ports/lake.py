@@ -108,6 +108,15 @@ def check_path(path: str) -> None:
         raise _refuse(path, "is longer than 1024 characters, or a part of it than 255 bytes")
 
 
+def can_be_named(path: str) -> bool:
+    """False for a file that somebody has put there under a name that :func:`check_path` refuses."""
+    try:
+        check_path(path)
+    except Rejected:
+        return False
+    return True
+
+
 def check_prefix(prefix: str) -> None:
     """Raise :class:`~shared.errors.Rejected` when no path that :func:`check_path` lets pass begins with ``prefix``."""
     folder, slash, start = prefix.rpartition("/")

@@ -14,6 +14,8 @@ from shared.ports.jobs import JobStatus
 
 REFERENCE = re.compile(r"\$\{\{\s*(inputs|outputs)\.([\w-]+)\s*\}\}")
 """How a command names an input or output: its kind, and its name."""
+MODEL = re.compile(r"model:(.+):([^:]+)")
+"""An input that is a registered model: its name, and its version."""
 
 
 @dataclass(frozen=True, kw_only=True)

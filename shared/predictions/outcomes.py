@@ -23,7 +23,7 @@ MOST = 20_000
 """Outcomes of one version that are kept of one file of labels, and that are measured: the newest ones."""
 
 
-class Outcome(NamedTuple):
+class LabelledAnswer(NamedTuple):
     """A prediction and the label that landed at ``labelled_at``, after it was made at ``at``."""
 
     key: str
@@ -53,12 +53,12 @@ def join(lake: Lake, log: PredictionLog, pipeline: str, window: timedelta, until
                 lake.write(target, b"".join(fast_json.dumps(line) + b"\n" for line in _joined(labels, answers)))
 
 
-def newest(lake: Lake, pipeline: str, version: str, since: datetime, until: datetime) -> list[Outcome]:
+def newest(lake: Lake, pipeline: str, version: str, since: datetime, until: datetime) -> list[LabelledAnswer]:
     """What became of the predictions that ``version`` made from ``since`` on and whose labels landed before ``until``.
 
     One for each key, the newest label first, up to about :data:`MOST`.
     """
-    found: dict[str, Outcome] = {}
+    found: dict[str, LabelledAnswer] = {}
     for day in reversed(list(_days(since, until))):
         files = ((landed_labels.landed_at(file.path), file.path) for file in lake.list(_folder(pipeline, day)))
         for landed, path in sorted(files, reverse=True):
@@ -68,7 +68,7 @@ def newest(lake: Lake, pipeline: str, version: str, since: datetime, until: date
                 key, by, at, prediction, probability, label = line
                 moment = datetime.fromisoformat(at)
                 if by == version and key not in found and moment >= since:
-                    found[key] = Outcome(key, moment, landed, prediction, probability, label)
+                    found[key] = LabelledAnswer(key, moment, landed, prediction, probability, label)
     return list(found.values())
 
 

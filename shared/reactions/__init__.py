@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared import claims, dead_letters, runs, telemetry
+from shared import claims, dead_letters, decisions, telemetry
+from shared.decisions import Outcome
 from shared.domain import signals
 from shared.domain.ledger import Claim
 from shared.domain.signals import Signal
@@ -32,7 +33,6 @@ from shared.reactions import (
     rollout_due,
     training_finished,
 )
-from shared.runs import Outcome
 
 REACTIONS: dict[type[Signal], Callable[[Any, Loop], Outcome]] = {
     signals.DataLanded: data_landed.react,
@@ -68,7 +68,7 @@ def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
         signal = signals.from_message(message)
     except Rejected as error:
         outcome = Outcome(pipeline="", what="queue message", outcome="rejected", reason=str(error))
-        runs.decide(loop, outcome, at=now, signal=message[:200])
+        decisions.decide(loop, outcome, at=now, signal=message[:200])
         return outcome
     claim, ours = claims.claim(loop, signal, message, delivery or uuid.uuid4().hex)
     if not ours and claim.status in claims.SETTLED:
@@ -92,7 +92,7 @@ def handle(message: str, loop: Loop, delivery: str = "") -> Outcome:
     by, said = getattr(signal, "by", ""), str(getattr(signal, "reason", ""))
     if said and said not in outcome.reason:
         outcome = replace(outcome, reason=f"{outcome.reason} ({by or 'asked'}: {said})")
-    decision = runs.decide(loop, outcome, at=claim.first_seen, signal=claim.signal, by=by)
+    decision = decisions.decide(loop, outcome, at=claim.first_seen, signal=claim.signal, by=by)
     claims.settle(loop, claim, decision.outcome, decision.reason)
     return replace(outcome, outcome=decision.outcome, reason=decision.reason)
 
@@ -116,7 +116,7 @@ def poisoned(message: str, loop: Loop, delivery: str) -> Outcome:
         reason=f"gave up after the last attempt, see landfall events dead: {letter.error}",
         subjects=subjects,
     )
-    runs.decide(loop, outcome, at=letter.at, signal=key)
+    decisions.decide(loop, outcome, at=letter.at, signal=key)
     return outcome
 
 
@@ -135,7 +135,7 @@ def _duplicate(signal: Signal, claim: Claim, loop: Loop) -> Outcome:
         subjects=_subjects(signal),
     )
     claims.count_duplicate(loop, claim)
-    runs.decide(loop, outcome, at=loop.ports.clock.now(), signal=claim.signal)
+    decisions.decide(loop, outcome, at=loop.ports.clock.now(), signal=claim.signal)
     return outcome
 
 

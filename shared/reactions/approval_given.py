@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, operator_requests, rollouts, runs
+from shared import evaluation, operator_requests, pipeline_states, rollouts, runs
+from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, Run
 from shared.domain.signals import ApprovalGiven
 from shared.errors import Rejected
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
@@ -24,7 +24,7 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
         return replace(_outcome(signal, f"version {signal.version} is already {version.status}"), outcome="nothing")
     if version.status != "awaiting_approval":
         raise Rejected(f"version {signal.version} of {signal.pipeline} is {version.status}, it waits for no approval")
-    state = runs.state_of(loop, signal.pipeline)
+    state = pipeline_states.read(loop, signal.pipeline)
     who = signal.by or "hand"
     if not signal.approved:
         reason = f"turned down by {who}" + (f": {signal.reason}" if signal.reason else "")
@@ -38,13 +38,12 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
         raise Rejected(f"{signal.pipeline} is frozen: thaw it before you approve version {signal.version}")
     at = operator_requests.asked_at(signal, loop)
 
-    def note(present: PipelineState | None) -> PipelineState:
-        present = present or PipelineState(pipeline=signal.pipeline)
+    def note(present: PipelineState) -> PipelineState:
         if operator_requests.stale(loop, at, present.asked_at, present.approved_at):
             return present
         return replace(present, approved_at=at)
 
-    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", note)
+    state = pipeline_states.update(loop, signal.pipeline, note)
     if operator_requests.stale(loop, at, state.asked_at):
         return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     version = evaluation.change_version(loop, version, approved_at=at, approved_by=who)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 
-from shared import preparation, runs
+from shared import pipeline_states, preparation, runs
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import landing
 from shared.domain.landing import LandedFile
@@ -17,7 +18,6 @@ from shared.errors import Missing, Transient
 from shared.loop import Loop
 from shared.ports.signal_queue import MAX_DELAY
 from shared.reactions import data_landed
-from shared.runs import Outcome
 
 
 def react(signal: BatchDue, loop: Loop) -> Outcome:
@@ -43,7 +43,7 @@ def react(signal: BatchDue, loop: Loop) -> Outcome:
             reason=f"batch {batch.id} is already {batch.status}",
             subjects=(batch.id,),
         )
-    if runs.state_of(loop, signal.pipeline).frozen:
+    if pipeline_states.read(loop, signal.pipeline).frozen:
         return Outcome(
             pipeline=signal.pipeline,
             what="batch",
@@ -137,8 +137,7 @@ def _note_closed(loop: Loop, batch: Batch) -> None:
     now = loop.ports.clock.now()
     newest = min(max(file.at for file in batch.files), now)
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=batch.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         return replace(
             state,
             open_batches={g: b for g, b in state.open_batches.items() if b != batch.id},
@@ -147,7 +146,7 @@ def _note_closed(loop: Loop, batch: Batch) -> None:
             last_landed_at=max(newest, min(state.last_landed_at or newest, now)),
         )
 
-    loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
+    pipeline_states.update(loop, batch.pipeline, change)
 
 
 def _known(present: Batch | None, batch: Batch) -> Batch:

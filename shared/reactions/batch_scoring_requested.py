@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from shared import runs
+from shared import pipeline_states
+from shared.decisions import Outcome
 from shared.definitions.pipeline_rules import within
 from shared.domain.landing import OWN_FOLDERS
 from shared.domain.ledger import ScoredFile, Version, path_key
@@ -13,7 +14,6 @@ from shared.errors import Refused, Rejected
 from shared.loop import Loop
 from shared.ports.batch_service import BatchScoringJob
 from shared.ports.lake import check_path
-from shared.runs import Outcome
 
 ATTEMPTS = 20
 """How often a partition may be scored with one version until a job of it completes."""
@@ -59,7 +59,7 @@ def plan(
     writes, where data land, or over a file that no batch scoring wrote.
     """
     pipeline = loop.catalog.get(name).pipeline
-    champion = runs.state_of(loop, name).champion
+    champion = pipeline_states.read(loop, name).champion
     if not champion:
         raise Rejected(f"{name} has no champion yet: land data first")
     if not query and not source.endswith("/") and loop.ports.lake.stat(source) is None:

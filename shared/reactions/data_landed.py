@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
+from shared import pipeline_states
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.definitions.pipeline_rules import within
 from shared.domain import landing
@@ -17,7 +19,6 @@ from shared.domain.signals import BatchDue, DataLanded
 from shared.errors import AlreadyExists, Rejected, Transient
 from shared.loop import Loop
 from shared.ports.signal_queue import MAX_DELAY
-from shared.runs import Outcome
 
 DELTA_COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
 
@@ -131,26 +132,24 @@ def _first_look(folder: PipelineFolder, batch: Batch, carried: bool, now: dateti
 
 
 def _allot(loop: Loop, pipeline: str, group: str) -> str:
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=pipeline)
+    def change(state: PipelineState) -> PipelineState:
         if group in state.open_batches:
             return state
         number = state.batches + 1
         return replace(state, batches=number, open_batches={**state.open_batches, group: f"b{number:06d}"})
 
-    return loop.ports.ledger.update(PipelineState, pipeline, "state", change).open_batches[group]
+    return pipeline_states.update(loop, pipeline, change).open_batches[group]
 
 
 def forget(loop: Loop, batch: Batch) -> None:
     """The next file of this group opens a new batch."""
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=batch.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         if state.open_batches.get(batch.group) != batch.id:
             return state
         return replace(state, open_batches={g: b for g, b in state.open_batches.items() if g != batch.group})
 
-    loop.ports.ledger.update(PipelineState, batch.pipeline, "state", change)
+    pipeline_states.update(loop, batch.pipeline, change)
 
 
 def remember(loop: Loop, batch: Batch, file: LandedFile) -> None:

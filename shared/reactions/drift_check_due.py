@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from shared import evaluation, preparation, runs
+from shared import evaluation, pipeline_states, preparation
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import drift
 from shared.domain.drift import Profile, Summary
@@ -20,23 +21,20 @@ from shared.domain.signals import DriftCheckDue, RetrainingDue
 from shared.errors import Missing
 from shared.loop import Loop
 from shared.predictions import outcomes
-from shared.runs import Outcome
 
 
 def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
     """Check one window; ask for retraining when it was called for often enough, the cooldown is over and there is
     something new to learn."""
     folder = loop.catalog.get(signal.pipeline)
-    state = runs.state_of(loop, signal.pipeline)
+    state = pipeline_states.read(loop, signal.pipeline)
     if not state.champion:
         return _outcome(signal, "nothing", "there is no champion yet")
     version = evaluation.read_version(loop, signal.pipeline, state.champion)
     check = _check(signal, loop, folder, version)
     loop.ports.ledger.update(DriftCheck, check.pipeline, check.id, lambda present: present or check)
     now = max(loop.ports.clock.now(), signal.slot)
-    state = loop.ports.ledger.update(
-        PipelineState, signal.pipeline, "state", lambda s: _remember(s, folder, check, now)
-    )
+    state = pipeline_states.update(loop, signal.pipeline, lambda s: _remember(s, folder, check, now))
     subjects = (f"{signal.pipeline}:{version.version}", f"drift {check.id}")
     if not check.retrain:
         return _outcome(signal, "nothing", check.reason, *subjects)
@@ -226,8 +224,7 @@ def _read(loop: Loop, path: str) -> Profile:
     return from_record(Profile, json.loads(loop.ports.lake.read(path)))
 
 
-def _remember(state: PipelineState | None, folder: PipelineFolder, check: DriftCheck, now: datetime) -> PipelineState:
-    state = state or PipelineState(pipeline=check.pipeline)
+def _remember(state: PipelineState, folder: PipelineFolder, check: DriftCheck, now: datetime) -> PipelineState:
     if state.drift_at and check.at <= state.drift_at <= now:
         return state
     state = replace(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from shared import evaluation, operator_requests, rollouts, runs
+from shared import evaluation, operator_requests, pipeline_states, rollouts, runs
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import gate
 from shared.domain.compiled import GRAPH
@@ -14,7 +15,6 @@ from shared.domain.records import from_record, to_record
 from shared.domain.signals import EvaluationFinished
 from shared.errors import Missing, Transient
 from shared.loop import Loop
-from shared.runs import Outcome
 
 ARTIFACTS = ("evaluation.json", "predictions.json", "smoke.json")
 
@@ -31,9 +31,8 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
     if not status.ended:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
     if status.state != "completed":
-        tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
-        return _fail(signal, loop, version, f"evaluation {status.state}: {status.reason}{tail}")
-    champion = runs.state_of(loop, signal.pipeline).champion
+        return _fail(signal, loop, version, f"evaluation {status.state}: {status.reason}{status.last_lines}")
+    champion = pipeline_states.read(loop, signal.pipeline).champion
     if evaluation.job_name(version, champion) != signal.job:
         return _outcome(
             signal, version, "nothing", f"the champion changed meanwhile: {evaluation.begin(loop, folder, version)}"
@@ -55,7 +54,7 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
 
 def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version: Version, verdict: Verdict) -> Outcome:
     run = loop.ports.ledger.read(Run, version.pipeline, version.run) if version.run else None
-    state = runs.state_of(loop, version.pipeline)
+    state = pipeline_states.read(loop, version.pipeline)
     loop.ports.events.publish(
         "VerdictGiven",
         f"{version.pipeline}:{version.version}",

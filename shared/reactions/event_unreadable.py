@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shared.decisions import Outcome
 from shared.domain.signals import EventUnreadable
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: EventUnreadable, loop: Loop) -> Outcome:

@@ -6,13 +6,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shared import preparation, runs, training
+from shared.decisions import Outcome
 from shared.domain.ledger import Batch, Landed, Run, path_key
 from shared.domain.signals import FeaturesReady
 from shared.errors import Missing, Rejected, Transient
 from shared.loop import Loop
 from shared.ports.feature_engine import Manifest
 from shared.reactions import data_landed
-from shared.runs import Outcome
 
 SHOWN = 3
 """Rows of a broken rule that a reason names; the manifest has more."""
@@ -63,8 +63,7 @@ def _manifest(loop: Loop, run: Run) -> Manifest | str:
         return str(error)
     if status is None or not status.ended:
         raise Transient(f"the features job of {run.id} has not ended yet")
-    tail = f"; last lines of its log: {' | '.join(status.log_tail[-5:])}" if status.log_tail else ""
-    return f"features job {status.name} {status.state}: {status.reason or 'it wrote no manifest'}{tail}"
+    return f"features job {status.name} {status.state}: {status.reason or 'it wrote no manifest'}{status.last_lines}"
 
 
 def _reject(signal: FeaturesReady, loop: Loop, run: Run, manifest: Manifest) -> Outcome:

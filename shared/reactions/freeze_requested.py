@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import operator_requests, rollouts, training
+from shared import operator_requests, pipeline_states, rollouts, training
+from shared.decisions import Outcome
 from shared.domain.ledger import Batch, PipelineState
 from shared.domain.signals import BatchDue, FreezeRequested
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: FreezeRequested, loop: Loop) -> Outcome:
@@ -16,13 +16,12 @@ def react(signal: FreezeRequested, loop: Loop) -> Outcome:
     folder = loop.catalog.get(signal.pipeline)
     at = operator_requests.asked_at(signal, loop)
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=signal.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         if operator_requests.stale(loop, at, state.frozen_at):
             return state
         return replace(state, frozen=signal.frozen, frozen_at=at)
 
-    if loop.ports.ledger.update(PipelineState, signal.pipeline, "state", change).frozen_at != at:
+    if pipeline_states.update(loop, signal.pipeline, change).frozen_at != at:
         return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     if signal.frozen:
         return _outcome(signal, "frozen: landing is recorded, training and rollouts hold")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shared import evaluation, runs
+from shared.decisions import Outcome
 from shared.domain.ledger import Run, Version
 from shared.domain.signals import ModelRegistered
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: ModelRegistered, loop: Loop) -> Outcome:

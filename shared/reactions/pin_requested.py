@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, operator_requests, rollouts
+from shared import evaluation, operator_requests, pipeline_states, rollouts
+from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import PinRequested
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: PinRequested, loop: Loop) -> Outcome:
@@ -20,13 +20,12 @@ def react(signal: PinRequested, loop: Loop) -> Outcome:
     version = evaluation.read_version(loop, signal.pipeline, signal.version) if signal.version else None
     at = operator_requests.asked_at(signal, loop)
 
-    def change(state: PipelineState | None) -> PipelineState:
-        state = state or PipelineState(pipeline=signal.pipeline)
+    def change(state: PipelineState) -> PipelineState:
         if operator_requests.stale(loop, at, state.asked_at, state.approved_at):
             return state
         return replace(state, pinned=signal.version, asked_at=at)
 
-    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", change)
+    state = pipeline_states.update(loop, signal.pipeline, change)
     if state.asked_at != at:
         return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
     if version is None:

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from shared import claims, evaluation, preparation, rolling_look, rollouts, runs, training
+from shared import claims, decisions, evaluation, pipeline_states, preparation, rolling_look, rollouts, runs, training
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, RolloutState, Run, Version
 from shared.domain.rollout import ENDED, RETRY
@@ -24,7 +25,6 @@ from shared.domain.signals import (
 from shared.errors import LandfallError
 from shared.loop import Loop
 from shared.reactions import data_landed, retraining_due
-from shared.runs import Outcome
 
 PATIENCE = timedelta(minutes=2)
 """How late a signal may be before it counts as lost."""
@@ -59,7 +59,7 @@ def react(signal: ReconcileDue, loop: Loop) -> Outcome:
 
 
 def _pipeline(loop: Loop, folder: PipelineFolder, its_turn: bool) -> list[str]:
-    state = runs.state_of(loop, folder.pipeline.name)
+    state = pipeline_states.read(loop, folder.pipeline.name)
     return [
         *(_raise(loop, _unseen(loop, folder, state)) if its_turn else ()),
         *_raise(loop, _batches(loop, folder, state)),
@@ -76,7 +76,7 @@ def _pipeline(loop: Loop, folder: PipelineFolder, its_turn: bool) -> list[str]:
 
 def _live(loop: Loop, folder: PipelineFolder) -> list[str]:
     """Of a pipeline whose folder has faults only what serves is looked at."""
-    state = runs.state_of(loop, folder.pipeline.name)
+    state = pipeline_states.read(loop, folder.pipeline.name)
     return [*_raise(loop, _rollouts(loop, state)), *_traffic(loop, folder, state)]
 
 
@@ -193,7 +193,7 @@ def _rollouts(loop: Loop, state: PipelineState) -> Iterator[Signal]:
     """Rollouts, also promoted ones that keep the previous deployment warm, whose next move is overdue."""
     for rollout in rollouts.active(loop, state.pipeline):
         if rollout.phase in ENDED:
-            rollouts.forget(loop, rollout)
+            rollouts.unlist(loop, rollout)
         elif _overdue(loop, rollout) and not rollouts.held(state, rollout):
             yield RolloutDue(pipeline=rollout.pipeline, rollout=rollout.id, wake=rollout.wake)
 
@@ -248,11 +248,11 @@ def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> I
     name, now = folder.pipeline.name, loop.ports.clock.now()
     if now < state.last_landed_at:
         # By a clock that was ahead: the time until the alarm begins now.
-        runs.change_state(loop, name, last_landed_at=now)
+        pipeline_states.set_fields(loop, name, last_landed_at=now)
         return
     if now <= state.last_landed_at + expected:
         if state.missing_since:
-            runs.change_state(loop, name, missing_since=None)
+            pipeline_states.set_fields(loop, name, missing_since=None)
         return
     if state.missing_since:
         return
@@ -260,14 +260,14 @@ def _missing_data(loop: Loop, folder: PipelineFolder, state: PipelineState) -> I
         f"nothing has landed in {folder.pipeline.landing.path} since {state.last_landed_at:%Y-%m-%d %H:%M} UTC, "
         f"expected every {expected}"
     )
-    runs.decide(loop, Outcome(pipeline=name, what="missing data", outcome="alarm", reason=reason), at=now)
+    decisions.decide(loop, Outcome(pipeline=name, what="missing data", outcome="alarm", reason=reason), at=now)
     loop.ports.events.publish(
         "DataMissing",
         name,
         {"pipeline": name, "since": state.last_landed_at.isoformat()},
         id=f"{name}-{state.last_landed_at.isoformat()}",
     )
-    runs.change_state(loop, name, missing_since=now)
+    pipeline_states.set_fields(loop, name, missing_since=now)
     yield reason
 
 
@@ -282,10 +282,10 @@ def _traffic(loop: Loop, folder: PipelineFolder, state: PipelineState) -> Iterat
         f"traffic of endpoint {folder.pipeline.endpoint} is {present}, the ledger says {state.traffic}: "
         "somebody moved it by hand"
     )
-    runs.decide(
+    decisions.decide(
         loop,
         Outcome(pipeline=state.pipeline, what="traffic", outcome="alarm", reason=reason),
         at=loop.ports.clock.now(),
     )
-    runs.change_state(loop, state.pipeline, traffic=present)
+    pipeline_states.set_fields(loop, state.pipeline, traffic=present)
     yield reason

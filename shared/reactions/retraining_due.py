@@ -7,13 +7,13 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 
-from shared import preparation, runs
+from shared import pipeline_states, preparation, runs
+from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, Run
 from shared.domain.signals import RetrainingDue
 from shared.domain.spending import over_budget
 from shared.loop import Loop
-from shared.runs import Outcome
 
 SLOT = re.compile(r"[a-z0-9_]{1,40}")
 """What may stand in the name of a run and of its jobs on every service. No hyphen: of churn and churn-m2, both runs
@@ -54,9 +54,8 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
     now = loop.ports.clock.now()
     refused = ""
 
-    def take(state: PipelineState | None) -> PipelineState:
+    def take(state: PipelineState) -> PipelineState:
         nonlocal refused
-        state = state or PipelineState(pipeline=signal.pipeline)
         refused = "" if run_id in (state.preparing, *state.to_prepare, *state.active_runs) else _why_not(state)
         if refused or run_id in (state.preparing, *state.to_prepare, *state.active_runs):
             return state
@@ -80,7 +79,7 @@ def _take_turn(signal: RetrainingDue, folder: PipelineFolder, run_id: str, loop:
         return over_budget(folder.pipeline, state.spendings, now)
 
     most, period = folder.pipeline.retraining.allowance
-    loop.ports.ledger.update(PipelineState, signal.pipeline, "state", take)
+    pipeline_states.update(loop, signal.pipeline, take)
     return refused
 
 
@@ -91,9 +90,8 @@ def give_up(loop: Loop, pipeline: str, run_id: str, patience: timedelta) -> bool
     by_hand = run_id.startswith(f"{pipeline}-m")
     given_up = False
 
-    def give_back(state: PipelineState | None) -> PipelineState:
+    def give_back(state: PipelineState) -> PipelineState:
         nonlocal given_up
-        state = state or PipelineState(pipeline=pipeline)
         # While it has the turn nobody else spends, so the last entry is its own.
         spent = state.retrainings[-1:] if state.preparing == run_id and not by_hand else ()
         given_up = not any(abs(now - at) < patience for at in spent)
@@ -101,7 +99,7 @@ def give_up(loop: Loop, pipeline: str, run_id: str, patience: timedelta) -> bool
             return state
         return replace(state, preparing="", retrainings=state.retrainings[: len(state.retrainings) - len(spent)])
 
-    loop.ports.ledger.update(PipelineState, pipeline, "state", give_back)
+    pipeline_states.update(loop, pipeline, give_back)
     return given_up
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from shared import evaluation, operator_requests, rollouts
+from shared import evaluation, operator_requests, pipeline_states, rollouts
+from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import RollbackRequested
 from shared.errors import Rejected, Transient
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: RollbackRequested, loop: Loop) -> Outcome:
@@ -25,9 +25,8 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
     reason = signal.reason or f"asked for by {signal.by or 'hand'}"
     nothing = ""
 
-    def aim(state: PipelineState | None) -> PipelineState:
+    def aim(state: PipelineState) -> PipelineState:
         nonlocal nothing
-        state = state or PipelineState(pipeline=signal.pipeline)
         if operator_requests.stale(loop, at, state.asked_at, state.approved_at):
             nothing = operator_requests.words(at)
             return state
@@ -36,7 +35,7 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
         about, nothing = _about(signal, loop, state)
         return state if nothing else _aimed(state, signal.request, about, at)
 
-    state = loop.ports.ledger.update(PipelineState, signal.pipeline, "state", aim)
+    state = pipeline_states.update(loop, signal.pipeline, aim)
     if nothing:
         return replace(_outcome(signal, nothing), outcome="nothing")
     about = state.rollback[1]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from shared import rollouts, runs
+from shared import pipeline_states, rollouts
+from shared.decisions import Outcome
 from shared.domain.ledger import RolloutState
 from shared.domain.rollout import ENDED
 from shared.domain.signals import RolloutDue
 from shared.errors import Transient
 from shared.loop import Loop
-from shared.runs import Outcome
 
 
 def react(signal: RolloutDue, loop: Loop) -> Outcome:
@@ -21,7 +21,7 @@ def react(signal: RolloutDue, loop: Loop) -> Outcome:
         return _outcome(signal, state, "nothing", f"the rollout is already {state.phase}")
     if signal.wake != state.wake:
         return _outcome(signal, state, "nothing", f"stale: the rollout has made move {state.wake - 1} since")
-    if rollouts.held(runs.state_of(loop, signal.pipeline), state):
+    if rollouts.held(pipeline_states.read(loop, signal.pipeline), state):
         return _outcome(
             signal, state, "nothing", f"{signal.pipeline} is frozen: the rollout holds in phase {state.phase}"
         )

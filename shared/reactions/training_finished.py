@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from shared import runs, training
+from shared.decisions import Outcome
 from shared.domain.ledger import Run
 from shared.domain.signals import TrainingFinished
 from shared.errors import Rejected, Transient
 from shared.loop import Loop
-from shared.runs import Outcome
 
 MODEL_OUTPUT = "model_output"
 
@@ -28,16 +28,16 @@ def react(signal: TrainingFinished, loop: Loop) -> Outcome:
     if not status.ended:
         raise Transient(f"job {status.name} is still {status.state}, though an event says {signal.status}")
     if status.state != "completed":
-        reason = _why(status.reason, status.state, status.log_tail)
+        reason = _why(status.reason, status.state, status.last_lines)
         runs.end(loop, run, "failed", reason)
         outcome = _outcome(signal, "failed", reason)
     else:
-        outcome = _register(signal, loop, run, status.log_tail)
+        outcome = _register(signal, loop, run, status.last_lines)
     training.release(loop, folder, run.id)
     return outcome
 
 
-def _register(signal: TrainingFinished, loop: Loop, run: Run, log_tail: tuple[str, ...]) -> Outcome:
+def _register(signal: TrainingFinished, loop: Loop, run: Run, last_lines: str) -> Outcome:
     job = training.job_name(run)
     try:
         version = loop.ports.registry.register(
@@ -53,7 +53,7 @@ def _register(signal: TrainingFinished, loop: Loop, run: Run, log_tail: tuple[st
             },
         )
     except Rejected as error:
-        reason = _why(str(error), "registered nothing", log_tail)
+        reason = _why(str(error), "registered nothing", last_lines)
         runs.end(loop, run, "failed", reason)
         return _outcome(signal, "failed", reason)
     # The registry has told of the version already: its evaluation may have begun.
@@ -69,9 +69,8 @@ def _register(signal: TrainingFinished, loop: Loop, run: Run, log_tail: tuple[st
     return _outcome(signal, "done", f"registered as version {version.version}", f"{signal.pipeline}:{version.version}")
 
 
-def _why(reason: str, state: str, log_tail: tuple[str, ...]) -> str:
-    tail = f"; last lines of its log: {' | '.join(log_tail[-5:])}" if log_tail else ""
-    return f"training {state}: {reason or 'no reason was given'}{tail}"
+def _why(reason: str, state: str, last_lines: str) -> str:
+    return f"training {state}: {reason or 'no reason was given'}{last_lines}"
 
 
 def _outcome(signal: TrainingFinished, outcome: str, reason: str, *subjects: str) -> Outcome:

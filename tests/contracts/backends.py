@@ -16,11 +16,11 @@ from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.lake import BlobLake
 from shared.adapters.azure.run_ledger import TableLedger
 from shared.adapters.azure.signal_queue import StorageQueue
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.event_publisher import EventLog
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.run_ledger import SqliteLedger
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
 from shared.ports.clock import Clock
 from tests.standin import Storage
 

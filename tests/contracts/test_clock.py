@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.adapters import system_clock as system
-from shared.adapters.local.clock import SystemClock
+from shared.adapters.system_clock import SystemClock
 from shared.ports.clock import Clock
 from tests.moving_clock import MovingClock
 

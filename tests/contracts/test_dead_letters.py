@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from shared import dead_letters, reactions
+from shared.decisions import NOWHERE
 from shared.domain.ledger import Claim, Decision
 from shared.domain.signals import ModelRegistered
 from shared.errors import Missing, Rejected
 from shared.loop import Loop
 from shared.ports import Ports
-from shared.runs import NOWHERE
 from tests.contracts.backends import Backend
 from tests.moving_clock import MovingClock
 

@@ -19,10 +19,10 @@ from shared.adapters.azure.endpoint_service import AzureEndpoints
 from shared.adapters.azure.model_registry import AzureModelRegistry
 from shared.adapters.azure.workspace import Workspace
 from shared.adapters.local import endpoint_service
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.endpoint_service import LOADING_ATTEMPTS, LocalEndpoints
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.model_registry import MlflowRegistry
+from shared.adapters.system_clock import SystemClock
 from shared.domain.pipelines import Rollout
 from shared.errors import InvalidRequest, Missing, Refused, Rejected, Transient
 from shared.ports.endpoint_service import EndpointService, Route

@@ -11,8 +11,8 @@ import pytest
 
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.event_publisher import EventGridTopic
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.event_publisher import EventLog
+from shared.adapters.system_clock import SystemClock
 from shared.errors import Rejected, Transient
 from shared.ports.clock import Clock
 from shared.ports.event_publisher import EventPublisher

@@ -25,10 +25,10 @@ from deltalake import DeltaTable, write_deltalake
 from shared.adapters.azure.credential import AppCredential
 from shared.adapters.azure.feature_engine import SynapseFeatureEngine
 from shared.adapters.local import delta_versions
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.feature_engine import DuckDBFeatureEngine
 from shared.adapters.local.features_job import FeaturesSpec, prepare
 from shared.adapters.local.lake import FolderLake
+from shared.adapters.system_clock import SystemClock
 from shared.definitions.catalog import Catalog, PipelineFolder
 from shared.domain.drift import Profile
 from shared.domain.landing import LandedFile

@@ -21,9 +21,9 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from shared.adapters.local import base_features, pieces
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare
 from shared.adapters.local.lake import FolderLake
+from shared.adapters.system_clock import SystemClock
 from shared.domain.landing import LandedFile
 from shared.domain.pipelines import Features, Landing, Pipeline
 from shared.errors import Rejected

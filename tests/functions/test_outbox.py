@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from landfall.host.outbox import Outbox
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
 from shared.errors import Rejected, Transient
 from shared.ports.signal_queue import MAX_BYTES
 from shared.settings import QUEUE

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from landfall.host import LaptopHost, queue_pump, running
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.signal_queue import SqliteQueue
+from shared.adapters.system_clock import SystemClock
 from tests.functions.tiny_app import Seen, message, until
 
 ROOT = Path(__file__).resolve().parents[2]

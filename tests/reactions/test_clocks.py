@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from shared.decisions import change_state
 from shared.domain.ledger import DriftCheck
 from shared.domain.signals import DriftCheckDue, ReconcileDue, RetrainingDue
 from shared.reactions import drift_check_due
-from shared.runs import change_state
 from tests.reactions.world import World
 
 YEAR = timedelta(days=365)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from landfall.check import check_for_spark
 from landfall.scaffold import Scaffolded, new
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare
 from shared.adapters.local.lake import FolderLake
+from shared.adapters.system_clock import SystemClock
 from shared.definitions.catalog import Catalog
 from shared.domain.landing import LandedFile
 from shared.errors import ConfigurationError

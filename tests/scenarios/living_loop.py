@@ -21,7 +21,7 @@ import httpx
 from landfall.follow import SETTLED, follow, run_of_file, settled
 from landfall.host import LaptopHost
 from landfall.session import fresh_app
-from shared import bootstrap, runs
+from shared import bootstrap, pipeline_states, runs
 from shared.domain.ledger import Claim, Decision, PipelineState, Run, Version
 from shared.domain.signals import Signal
 from shared.loop import Loop
@@ -197,7 +197,7 @@ class LivingLoop:
         return claim
 
     def state(self, pipeline: str) -> PipelineState:
-        return runs.state_of(self.loop, pipeline)
+        return pipeline_states.read(self.loop, pipeline)
 
     def version(self, pipeline: str, version: str) -> Version:
         found = self.loop.ports.ledger.read(Version, pipeline, version)

@@ -115,7 +115,7 @@ def test_a_process_that_ends_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
         "import sys; from datetime import datetime, UTC\n"
         "from pathlib import Path\n"
-        "from shared.adapters.local.clock import SystemClock\n"
+        "from shared.adapters.system_clock import SystemClock\n"
         "from shared.adapters.local.lake import FolderLake\n"
         "from shared.predictions.prediction_log import PredictionLog\n"
         "log = PredictionLog(FolderLake(Path(sys.argv[1]), 'landfall', 'lake'), SystemClock())\n"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.features_job import prepare as prepare_with_duckdb
 from shared.adapters.local.lake import FolderLake
+from shared.adapters.system_clock import SystemClock
 from shared.jobs.prepare_features_spark import prepare
 from shared.ports.feature_engine import FeaturesJob, Manifest
 from shared.spark.delta_tables import by_delta_rs

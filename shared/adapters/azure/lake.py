@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shared.adapters.azure import patience
 from shared.adapters.azure.failures import translated
 from shared.errors import AlreadyExists, Conflict, Missing, Rejected, Transient
-from shared.ports.lake import FileInfo, check_path, check_prefix
+from shared.ports.lake import FileInfo, can_be_named, check_path, check_prefix
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -261,15 +261,7 @@ def _is_folder(found: BlobProperties) -> bool:
 
 
 def _files(blobs: Iterable[BlobProperties]) -> list[FileInfo]:
-    return [_file_info(blob.name, blob) for blob in blobs if not _is_folder(blob) and _can_be_named(blob.name)]
-
-
-def _can_be_named(path: str) -> bool:
-    try:
-        check_path(path)
-    except Rejected:
-        return False
-    return True
+    return [_file_info(blob.name, blob) for blob in blobs if not _is_folder(blob) and can_be_named(blob.name)]
 
 
 def _file_info(path: str, found: BlobProperties) -> FileInfo:

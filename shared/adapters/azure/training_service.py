@@ -17,7 +17,7 @@ from shared.errors import Conflict, LandfallError, Missing, Rejected, Transient
 from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
 from shared.ports.model_registry import ModelRegistry
-from shared.ports.training_service import CommandJob, command_words
+from shared.ports.training_service import MODEL, CommandJob, command_words
 from shared.settings import ROOT
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ TAIL_LINES, TAIL_BYTES = 20, 16_384
 
 # The SDK puts a job's name into lower case, and would then not find it.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,254}")
-_MODEL = re.compile(r"model:(.+):([^:]+)")
 
 
 class AzureTrainingService:
@@ -137,7 +136,7 @@ class AzureTrainingService:
         from azure.ai.ml import Input
 
         source = job.inputs[name]
-        if match := _MODEL.fullmatch(source):
+        if match := MODEL.fullmatch(source):
             if self._registry.get(match[1], match[2]) is None:
                 raise Missing(f"job {job.name}: input {name} is {source}, and there is no such model version")
             return Input(type="mlflow_model", path=f"azureml:{match[1]}:{match[2]}")

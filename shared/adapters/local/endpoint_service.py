@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -223,7 +223,8 @@ class LocalEndpoints:
             return replace(state, deployments={**state.deployments, name: ended})
 
         reason = ""
-        with lock:
+        # Who removes the home removes the endpoint with it: then there is nothing to load, nor to say.
+        with lock, suppress(Missing):
             state = self._change(endpoint, begin)
             if state.deployments.get(name) != deployment:
                 return  # removed, or ended by whoever held the lock before

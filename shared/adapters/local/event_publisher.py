@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shared.adapters.local.clock import SystemClock
+from shared.adapters.system_clock import SystemClock
 from shared.errors import Rejected, Transient
 from shared.ports.clock import Clock
 

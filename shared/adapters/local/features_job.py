@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from shared.adapters.local import base_features, delta_versions, pieces
 from shared.adapters.local.additions import SIDES, Addition
 from shared.adapters.local.base_features import Base, Facts, profile_limit
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.known_rows import Anew
 from shared.adapters.local.lake import FolderLake
 from shared.adapters.local.landed_files import LandedFiles
 from shared.adapters.local.pieces import Piece
+from shared.adapters.system_clock import SystemClock
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected

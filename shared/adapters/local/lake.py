@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shared.adapters.local.whole_file import remove_leftovers, write_whole
 from shared.errors import AlreadyExists, Missing, Rejected
-from shared.ports.lake import FileInfo, check_path, check_prefix
+from shared.ports.lake import FileInfo, can_be_named, check_path, check_prefix
 
 PAGE = 5000
 """Files of a page."""
@@ -157,16 +157,8 @@ class FolderLake:
                     yield from self._walk(path, "", after)
             elif path <= after:
                 continue
-            elif _can_be_named(path) and (info := self._info(path)):
+            elif can_be_named(path) and (info := self._info(path)):
                 yield info
-
-
-def _can_be_named(path: str) -> bool:
-    try:
-        check_path(path)
-    except Rejected:
-        return False
-    return True
 
 
 def _file_info(path: str, found: os.stat_result) -> FileInfo:

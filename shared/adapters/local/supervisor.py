@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.local.clock import SystemClock
 from shared.adapters.local.whole_file import write_whole
+from shared.adapters.system_clock import SystemClock
 from shared.settings import child_environment
 
 if TYPE_CHECKING:

@@ -15,13 +15,11 @@ from shared.adapters.local.spool import RunEvent, azureml_run_event
 from shared.errors import Missing, Rejected
 from shared.ports.jobs import JobStatus
 from shared.ports.lake import Lake
-from shared.ports.training_service import REFERENCE, CommandJob, command_words
+from shared.ports.training_service import MODEL, REFERENCE, CommandJob, command_words
 from shared.settings import ROOT
 
 TOPIC = "/subscriptions/local/resourceGroups/local/providers/Microsoft.MachineLearningServices/workspaces/local"
 """The workspace that events of this machine come from."""
-
-_MODEL = re.compile(r"model:(.+):([^:]+)")
 
 
 class Models(Protocol):
@@ -113,7 +111,7 @@ class ProcessTrainingService:
 
     def _input(self, job: CommandJob, name: str) -> str:
         source = job.inputs[name]
-        if match := _MODEL.fullmatch(source):
+        if match := MODEL.fullmatch(source):
             return str(self._registry.model_folder(match[1], match[2]))
         return self._lake.uri(source)
 
