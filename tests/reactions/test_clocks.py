@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from shared.decisions import change_state
 from shared.domain.ledger import DriftCheck
 from shared.domain.signals import DriftCheckDue, ReconcileDue, RetrainingDue
+from shared.pipeline_states import set_fields
 from shared.reactions import drift_check_due
 from tests.reactions.world import World
 
@@ -47,7 +47,7 @@ def test_a_batch_that_was_opened_by_a_clock_a_year_ahead_is_closed(world: World)
 
 def test_the_alarm_for_missing_data_counts_from_when_the_clock_was_right_again(world: World) -> None:
     world.to_champion()
-    change_state(world.loop, "churn", last_landed_at=world.clock.at + YEAR)
+    set_fields(world.loop, "churn", last_landed_at=world.clock.at + YEAR)
     reconcile(world)
     assert world.state.missing_since is None
     world.clock.at += timedelta(days=8)
@@ -57,7 +57,7 @@ def test_the_alarm_for_missing_data_counts_from_when_the_clock_was_right_again(w
 
 def test_what_lands_after_the_clock_was_right_again_is_the_newest_landing(world: World) -> None:
     world.to_champion()
-    change_state(world.loop, "churn", last_landed_at=world.clock.at + YEAR)
+    set_fields(world.loop, "churn", last_landed_at=world.clock.at + YEAR)
     world.land("landing/churn/b.csv", b"y")
     world.drain(HOUR)
     assert world.state.last_landed_at is not None
@@ -67,7 +67,7 @@ def test_what_lands_after_the_clock_was_right_again_is_the_newest_landing(world:
 def test_a_drift_check_a_year_ahead_does_not_silence_the_next_ones(world: World) -> None:
     world.to_champion()
     world.lake.write("features/churn/churn-b000001/profile.json", b'{"rows":0,"columns":{}}')
-    change_state(world.loop, "churn", drift_at=world.clock.at + YEAR, drift_status="drift")
+    set_fields(world.loop, "churn", drift_at=world.clock.at + YEAR, drift_status="drift")
     world.queue.send(DriftCheckDue(pipeline="churn", slot=world.clock.at))
     world.drain(timedelta(seconds=5))
     assert world.state.drift_at is not None
@@ -83,7 +83,7 @@ def test_a_retraining_for_drift_a_year_ahead_is_no_reason_to_wait(
     # The same rows by another query make another model.
     (world.folder / "pipelines" / "churn" / "features.sql").write_text("select customer_id, churn from landed")
     monkeypatch.setattr(drift_check_due, "_check", lambda *_: found)
-    change_state(world.loop, "churn", last_drift_retraining_at=slot + YEAR)
+    set_fields(world.loop, "churn", last_drift_retraining_at=slot + YEAR)
     world.queue.send(DriftCheckDue(pipeline="churn", slot=slot))
     world.drain(timedelta(seconds=5))
     assert [run.cause for run in world.runs] == ["landing", "drift"]
@@ -92,7 +92,7 @@ def test_a_retraining_for_drift_a_year_ahead_is_no_reason_to_wait(
 def test_retrainings_a_year_ahead_leave_the_budget_alone(world: World) -> None:
     world.to_champion()
     ahead = world.clock.at + YEAR
-    change_state(world.loop, "churn", retrainings=(ahead, ahead, ahead))
+    set_fields(world.loop, "churn", retrainings=(ahead, ahead, ahead))
     world.queue.send(RetrainingDue(pipeline="churn", cause="schedule", slot="s1", reason="monday"))
     world.drain(timedelta(seconds=5))
     assert "churn-ss1" in [run.id for run in world.runs]
