@@ -30,6 +30,7 @@ from shared.domain.records import from_record, to_record
 from shared.models import openmp
 from shared.models.compile_model import compile_model
 from shared.models.compiled_model import load
+from shared.models.served_model import ServedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,66 +125,20 @@ def evaluate(
 def _ask(name: str, folder: Path, inputs: pd.DataFrame, problems: list[str]) -> Measured | None:
     """Load a model and let it predict; what goes wrong is added to ``problems``, with its traceback in the log."""
     try:
-        predict, columns = _load(folder)
+        model = ServedModel(folder)
         # As a deployment answers: the latency would be another one with a team of threads.
         openmp.alone()
-        missing = [column for column in columns if column not in inputs]
+        missing = [column for column in model.columns if column not in inputs]
         if missing:
             problems.append(f"{name}: needs columns that the held-out rows do not have: {', '.join(missing)}")
             return None
-        frame = _typed(inputs, columns)
-        return Measured(frame, predict(frame), _latency(predict, frame))
+        frame = model.typed(inputs)
+        predictions = Predictions(*model.answer_frame(frame), model.classes)
+        return Measured(frame, predictions, _latency(model.answer_frame, frame))
     except Exception as error:  # noqa: BLE001 - a model runs code of its own, which may raise anything
         traceback.print_exc()
         problems.append(f"{name}: could not be loaded or asked: {type(error).__name__}: {error}")
         return None
-
-
-def _load(folder: Path) -> tuple[Callable[[pd.DataFrame], Predictions], dict[str, str]]:
-    """How to ask an MLflow model, and the columns of its signature with MLflow's types (empty: it has none)."""
-    import numpy as np
-    from mlflow.models import Model
-
-    meta = Model.load(str(folder))
-    schema = meta.get_input_schema()
-    columns: dict[str, str] = {}
-    if schema is not None and schema.has_input_names() and not schema.is_tensor_spec():
-        columns = {column.name: getattr(column.type, "name", "any") for column in schema}
-    if "sklearn" not in meta.flavors:
-        import mlflow.pyfunc
-
-        model = mlflow.pyfunc.load_model(str(folder))
-        return lambda frame: Predictions(_flat(np.asarray(model.predict(frame)))), columns
-    import mlflow.sklearn
-
-    estimator = mlflow.sklearn.load_model(str(folder))
-    if not hasattr(estimator, "predict_proba"):
-        return lambda frame: Predictions(_flat(estimator.predict(frame))), columns
-    classes = np.asarray(estimator.classes_).tolist()
-    return lambda frame: Predictions(_flat(estimator.predict(frame)), estimator.predict_proba(frame), classes), columns
-
-
-def _flat(values: np.ndarray) -> np.ndarray:
-    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-
-def _typed(inputs: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """The signature's columns in order, each of the type that a deployment would make of it."""
-    if not columns:
-        return inputs
-    frame = inputs[list(columns)].copy()
-    for name, kind in columns.items():
-        if kind in ("double", "float"):
-            frame[name] = frame[name].astype("float64" if kind == "double" else "float32")
-        elif kind in ("long", "integer"):
-            # Whole numbers have no null: with one in it the column is what pandas reads from a file.
-            whole = "int64" if kind == "long" else "int32"
-            frame[name] = frame[name].astype("float64" if frame[name].hasnans else whole)
-        elif kind == "boolean" and not frame[name].hasnans:
-            frame[name] = frame[name].astype("bool")
-        elif kind == "string":
-            frame[name] = frame[name].astype("str")
-    return frame
 
 
 def _latency(predict: Callable[[pd.DataFrame], object], frame: pd.DataFrame) -> float:

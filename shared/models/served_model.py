@@ -75,7 +75,10 @@ class ServedModel:
         return self.answer_frame(self._frame(columns, rows))
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """``frame`` with the signature's columns in order and, where no value is missing, of its exact types."""
+        """``frame`` with the signature's columns in order and, where no value is missing, of its exact types; as it is
+        where there is no signature."""
+        if not self.columns:
+            return frame
         given = frame[list(self.columns)]
         wanted = {
             name: dtype
