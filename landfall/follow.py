@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from landfall.show import coloured, console, when
 from shared.claims import SETTLED
+from shared.domain.durations import in_words
 from shared.domain.ledger import Batch, Claim, Landed, Run, path_key
-from shared.domain.realised import span
 from shared.domain.signals import DataLanded, Signal
 from shared.loop import Loop
 from shared.ports.lake import FileInfo
@@ -34,8 +34,8 @@ def _closes(loop: Loop, pipeline: str) -> str:
     if complete.each_file:
         return "at once"
     if complete.marker:
-        return f"when {complete.marker} lands, or {span(complete.max_wait)} after it was opened"
-    return f"when nothing more lands for {span(complete.quiet)}"
+        return f"when {complete.marker} lands, or {in_words(complete.max_wait)} after it was opened"
+    return f"when nothing more lands for {in_words(complete.quiet)}"
 
 
 def run_of_file(loop: Loop, pipeline: str, info: FileInfo, say: Callable[[str], None], seconds: float) -> Run | str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.domain.compiled import Compiled
-from shared.domain.realised import span
+from shared.domain.durations import in_words
 from shared.domain.records import from_record
 
 WIDTH = 110
@@ -77,7 +77,7 @@ def _performance(found: dict[str, Any]) -> str:
     if estimated:
         said.append(f"{estimated['metric']} estimated {_hurt(estimated)}")
     if realised:
-        late = span(timedelta(seconds=realised["late"]))
+        late = in_words(timedelta(seconds=realised["late"]))
         said.append(f"{realised['metric']} realised {_hurt(realised)} ({realised['rows']:,} labels, {late} late)")
     return ", ".join(said) or "[dim]-[/]"
 

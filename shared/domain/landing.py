@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
+from shared.domain.durations import in_words
 from shared.domain.pipelines import Complete
 
 CLOSING = frozenset(
@@ -93,7 +94,7 @@ def wait(
     """
     left = opened_at + complete.max_wait - now
     if left <= timedelta(0):
-        return None, f"open for {_words(complete.max_wait)}, the longest wait, with {_count(files)}"
+        return None, f"open for {in_words(complete.max_wait)}, the longest wait, with {_count(files)}"
 
     def again(span: timedelta, why: str) -> tuple[timedelta, str]:
         return max(min(span, left), SHORTEST), why
@@ -104,7 +105,7 @@ def wait(
         return again(complete.quiet, "no file has joined the batch yet")
     growing = max((f for f in files if not f.closed), key=_seen, default=None)
     if growing and now - growing.at < complete.quiet:
-        why = f"nobody was seen to close {growing.path}, it has to stay the same for {_words(complete.quiet)}"
+        why = f"nobody was seen to close {growing.path}, it has to stay the same for {in_words(complete.quiet)}"
         return again(_rest(growing, complete, now), why)
     if complete.marker:
         return None, f"the marker {complete.marker} is there, {_count(files)}"
@@ -112,8 +113,8 @@ def wait(
         return None, "each file is a batch"
     newest = max(files, key=_seen)
     if now - newest.at < complete.quiet:
-        return again(_rest(newest, complete, now), f"{newest.path} came less than {_words(complete.quiet)} ago")
-    return None, f"no new file for {_words(complete.quiet)}, {_count(files)}"
+        return again(_rest(newest, complete, now), f"{newest.path} came less than {in_words(complete.quiet)} ago")
+    return None, f"no new file for {in_words(complete.quiet)}, {_count(files)}"
 
 
 def _seen(file: LandedFile) -> datetime:
@@ -131,11 +132,3 @@ def _hidden(name: str) -> bool:
 
 def _count(files: Sequence[LandedFile]) -> str:
     return "1 file" if len(files) == 1 else f"{len(files)} files"
-
-
-def _words(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:g} s"

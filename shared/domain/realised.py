@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from shared.domain.durations import in_words
 from shared.domain.performance import CONFIDENCE, TOLERANCE
 from shared.domain.pipelines import Gate
 
@@ -42,7 +43,7 @@ class Realised:
         verdict = "performance is hurt" if self.hurt else "performance is not hurt"
         return (
             f"{self.metric} was {self.value:.3f} on {self.rows:,} predictions whose labels landed"
-            f" {span(self.late)} later, against {self.held_out:.3f} on the held-out rows"
+            f" {in_words(self.late)} later, against {self.held_out:.3f} on the held-out rows"
             f" (gain {self.low:+.3f} to {self.high:+.3f}): {verdict}"
         )
 
@@ -113,12 +114,3 @@ def _array(values: Sequence[Any]) -> Any:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
-
-
-def span(length: timedelta) -> str:
-    """A length of time in words, rounded: 3 d, 1.5 h, 12 min."""
-    seconds = length.total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

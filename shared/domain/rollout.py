@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from shared.domain.durations import in_words
 from shared.domain.ledger import RolloutState
 from shared.domain.pipelines import RollbackWhen, Rollout
 
@@ -132,7 +133,7 @@ def roll_back(state: RolloutState, reason: str) -> RolloutState:
 def waits(state: RolloutState, reason: str, now: datetime) -> Move:
     """What follows when the endpoint cannot make a move now: look again, but not for longer than PATIENCE allows."""
     if state.phase in ("deploying", "smoking") and now - state.started_at > PATIENCE:
-        return _fail(state, f"still not possible after {PATIENCE}: {reason}")
+        return _fail(state, f"still not possible after {in_words(PATIENCE)}: {reason}")
     return Move(state=state, note=reason)
 
 
@@ -155,7 +156,7 @@ def _deploying(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) 
         case "failed":
             return _fail(state, f"deployment {name} failed")
         case other if now - state.started_at > PATIENCE:
-            return _fail(state, f"deployment {name} is still {other} after {PATIENCE}")
+            return _fail(state, f"deployment {name} is still {other} after {in_words(PATIENCE)}")
         case _:
             return Move(state=state, again=_poll(state, now))
 
@@ -166,7 +167,7 @@ def _smoking(state: RolloutState, seen: Seen, policy: Rollout, now: datetime) ->
         return _fail(state, f"deployment {name} is {seen.deployments.get(name, 'gone')}")
     if seen.smoke is None:
         if now - state.started_at > PATIENCE:
-            return _fail(state, f"no smoke test of deployment {name} within {PATIENCE}")
+            return _fail(state, f"no smoke test of deployment {name} within {in_words(PATIENCE)}")
         return Move(state=state, again=_poll(state, now))
     if seen.smoke:
         return _fail(state, f"smoke test failed: {seen.smoke}")

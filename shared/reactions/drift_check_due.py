@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from shared import evaluation, pipeline_states, preparation
 from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import drift
 from shared.domain.drift import Profile, Summary
+from shared.domain.durations import in_words
 from shared.domain.ledger import DriftCheck, PipelineState, Version
 from shared.domain.performance import CALIBRATION, METRICS, Estimate, estimate
 from shared.domain.pipelines import Drift
@@ -45,7 +46,7 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
             signal,
             "nothing",
             f"{check.reason}; seen in {found} of the last {n} checks, retraining follows from {k} on; "
-            f"checks within {folder.pipeline.drift.every} count as one",
+            f"checks within {in_words(folder.pipeline.drift.every)} count as one",
             *subjects,
         )
     last, cooldown = state.last_drift_retraining_at, folder.pipeline.drift.cooldown
@@ -54,7 +55,8 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
         return _outcome(
             signal,
             "nothing",
-            f"{check.reason}; the last retraining for drift was at {last:%Y-%m-%d %H:%M}, cooldown {cooldown}",
+            f"{check.reason}; the last retraining for drift was at {last:%Y-%m-%d %H:%M},"
+            f" cooldown {in_words(cooldown)}",
             *subjects,
         )
     learned_by = _learned_by(loop, folder, version)
@@ -140,7 +142,7 @@ def _compared(
     )
     rows = summary.rows
     if rows < policy.min_rows:
-        few = f"{rows:,} rows scored by version {version.version} in the last {_words(policy.window)}"
+        few = f"{rows:,} rows scored by version {version.version} in the last {in_words(policy.window)}"
         reason = f"{few} are too few to judge (min_rows {policy.min_rows:,})"
         return replace(check, status="too_few_rows", rows=rows, reason=reason)
     compared = drift.compare(profile, summary)
@@ -184,7 +186,7 @@ def _realised(
     if not found or version.evaluation is None:
         return None, ""
     if len(found) < policy.min_rows:
-        few = f"{len(found):,} predictions of the last {_words(policy.labels)} whose labels have landed"
+        few = f"{len(found):,} predictions of the last {in_words(policy.labels)} whose labels have landed"
         return None, f"{few} are too few to judge (min_rows {policy.min_rows:,})"
     chances = [outcome.probability for outcome in found if outcome.probability is not None]
     measured = realised(
@@ -242,11 +244,6 @@ def _remember(state: PipelineState, folder: PipelineFolder, check: DriftCheck, n
     if counted and state.recent_drift and counted <= check.at < counted + folder.pipeline.drift.every:
         return replace(state, recent_drift=(*state.recent_drift[:-1], check.retrain))
     return replace(state, drift_counted_at=check.at, recent_drift=(*state.recent_drift, check.retrain)[-n:])
-
-
-def _words(span: timedelta) -> str:
-    hours = span.total_seconds() / 3600
-    return f"{hours:g} h" if hours >= 1 else f"{hours * 60:g} min"
 
 
 def _outcome(signal: DriftCheckDue, outcome: str, reason: str, *subjects: str) -> Outcome:

@@ -136,7 +136,7 @@ def file(seconds: float, *, closed: bool = True, name: str = "a.csv") -> LandedF
         ([file(0), file(25)], QUIET, 30, {}, 25, "came less than 30 s ago"),
         ([file(25), file(0)], QUIET, 60, {}, None, "no new file for 30 s, 2 files"),
         ([file(595)], QUIET, 599.5, {}, 1, "came less than"),
-        ([file(595)], QUIET, 600, {}, None, "open for 10 m, the longest wait, with 1 file"),
+        ([file(595)], QUIET, 600, {}, None, "open for 10 min, the longest wait, with 1 file"),
         ([file(590)], QUIET, 595, {}, 5, "came less than"),
         ([], QUIET, 5, {}, 30, "no file has joined"),
         ([], QUIET, 600, {}, None, "longest wait, with 0 files"),

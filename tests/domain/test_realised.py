@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_squared_error, roc_auc_score
 
+from shared.domain.durations import in_words
 from shared.domain.pipelines import Gate
-from shared.domain.realised import Realised, realised, span
+from shared.domain.realised import Realised, realised
 
 ROWS = 1000
 
@@ -109,4 +110,4 @@ def test_what_cannot_be_measured_is_none() -> None:
     ("length", "words"), [({"days": 3}, "3 d"), ({"minutes": 90}, "1.5 h"), ({"seconds": 72}, "1.2 min"), ({}, "0 s")]
 )
 def test_lateness_is_said_in_the_unit_that_people_would_use(length: dict[str, float], words: str) -> None:
-    assert span(timedelta(**length)) == words
+    assert in_words(timedelta(**length)) == words
