@@ -154,7 +154,7 @@ def test_labels_that_land_late_show_harm_that_no_feature_and_no_probability_show
     found = check(world)
     assert found.realised is not None and found.realised.hurt and found.realised.rows == ROWS
     assert found.realised.late == timedelta(days=1) and abs(found.realised.value - 0.6) < 0.05
-    assert found.status == "hurt" and "whose labels landed 1 d later" in found.reason
+    assert found.status == "hurt" and "whose labels landed 24 h later" in found.reason
     world.drain(timedelta(minutes=1))
     assert [run.cause for run in world.runs] == ["landing", "drift"]
     assert world.state.realised == found.realised
@@ -182,7 +182,7 @@ def test_few_labels_are_counted_and_judge_nothing(world: World) -> None:
     labels(world, share_right=0.1, rows=9)
     found = check(world)
     assert found.realised is None and not found.retrain
-    assert "9 predictions of the last 720 h whose labels have landed are too few to judge" in found.reason
+    assert "9 predictions of the last 30 d whose labels have landed are too few to judge" in found.reason
 
 
 def test_without_a_change_retraining_is_said_not_to_help(world: World) -> None:
