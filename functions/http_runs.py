@@ -14,4 +14,4 @@ def http_runs(req: func.HttpRequest) -> func.HttpResponse:
     from shared import history, http_api
 
     name, limit = req.route_params["name"], req.params.get("limit", "20")
-    return http_api.answering(lambda loop: http_api.answer(history.runs_of(loop, name, limit=history.whole(limit))))
+    return http_api.answering(lambda loop: http_api.answer(history.runs_of(loop, name, limit=http_api.whole(limit))))

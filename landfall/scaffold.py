@@ -18,6 +18,7 @@ from shared.definitions.typed_yaml import nearest
 from shared.domain.pipelines import NAME
 from shared.domain.split import sql_condition
 from shared.errors import ConfigurationError, Fault
+from shared.features.landed_rows import is_reserved
 
 MIN_ROWS = 50
 NUMBER_CLASSES = 10
@@ -236,7 +237,7 @@ class _Names:
 
     def take(self, name: str, *, exact: bool = False) -> str:
         plain = name if exact else re.sub(r"\W+", "_", name).strip("_") or "column"
-        if plain.lower().startswith("landfall_"):
+        if is_reserved(plain):
             plain = f"x_{plain}"
         found, n = plain, 2
         while found.lower() in self._taken:

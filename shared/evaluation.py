@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
-from shared import pipeline_states, preparation, runs
+from shared import pipeline_states, preparation, runs, versions
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import compiled
-from shared.domain.ledger import PipelineState, Run, Version
+from shared.domain.ledger import Run, Version
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
 from shared.loop import Loop
@@ -18,8 +17,6 @@ from shared.ports.training_service import CommandJob
 from shared.settings import ROOT
 
 OUTPUT = "evaluation"
-OPEN = ("registered", "evaluating", "waiting")
-"""Statuses of a version that the loop has something to do for."""
 TIMEOUT = timedelta(hours=1)
 
 
@@ -28,63 +25,6 @@ def job_name(version: Version, champion: str) -> str:
     run = version.run or f"{version.pipeline}-hand"
     against = f"-against-{champion}" if champion else ""
     return f"{run}-evaluate-{version.version}{against}"
-
-
-def artifact(version: Version, file: str) -> str:
-    """The lake path where a file about a version is kept."""
-    return compiled.place(version.pipeline, version.version, file)
-
-
-def read_version(loop: Loop, pipeline: str, version: str) -> Version:
-    """What the ledger knows of a version. Raises Missing when it knows nothing."""
-    entry = loop.ports.ledger.read(Version, pipeline, version)
-    if entry is None:
-        known = ", ".join(v.version for v in loop.ports.ledger.list(Version, pipeline)) or "none"
-        raise Missing(f"{pipeline} has no version {version}; known: {known}")
-    return entry
-
-
-def enter(loop: Loop, version: Version) -> Version:
-    """The version's entry in the ledger, made when there is none."""
-    _list(loop, version)
-    entered = loop.ports.ledger.update(Version, version.pipeline, version.version, lambda present: present or version)
-    if entered.status not in OPEN:
-        unlist(loop, entered)
-    return entered
-
-
-def change_version(
-    loop: Loop, version: Version, *, only_if: Callable[[Version], bool] = lambda present: True, **changes: object
-) -> Version:
-    """Set fields of a version's entry; it stays as it is when ``only_if`` is false."""
-
-    def change(present: Version | None) -> Version:
-        present = present or version
-        return replace(present, **changes) if only_if(present) else present  # type: ignore[arg-type]
-
-    if changes.get("status") in OPEN:
-        _list(loop, version)
-    changed = loop.ports.ledger.update(Version, version.pipeline, version.version, change)
-    if changed.status not in OPEN:
-        unlist(loop, changed)
-    return changed
-
-
-def unlist(loop: Loop, version: Version) -> None:
-    """Take a version that waits for nothing more off the list of open ones."""
-
-    def change(state: PipelineState) -> PipelineState:
-        return replace(state, open_versions=tuple(v for v in state.open_versions if v != version.version))
-
-    pipeline_states.update(loop, version.pipeline, change)
-
-
-def _list(loop: Loop, version: Version) -> None:
-    def change(state: PipelineState) -> PipelineState:
-        listed = version.version in state.open_versions
-        return state if listed else replace(state, open_versions=(*state.open_versions, version.version))
-
-    pipeline_states.update(loop, version.pipeline, change)
 
 
 def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
@@ -97,7 +37,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
     run = loop.ports.ledger.read(Run, name, version.run) if version.run else None
     rollout = pipeline_states.read(loop, name).rollout
     if rollout:
-        version = change_version(loop, version, only_if=_as(version), status="waiting")
+        version = versions.change(loop, version, only_if=_as(version), status="waiting")
         if version.status != "waiting":
             return f"version {version.version} is already {version.status}"
         if run:
@@ -115,7 +55,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
     try:
         job, rows = _job(loop, folder, version, champion)
         # Entered first: the job may end, and say so, before this process has come any further.
-        changed = change_version(loop, version, only_if=_as(version), status="evaluating", job=job.name)
+        changed = versions.change(loop, version, only_if=_as(version), status="evaluating", job=job.name)
         if (changed.status, changed.job) != ("evaluating", job.name):
             return f"version {version.version} is already {changed.status}"
         against = f"champion {champion}" if champion else "the gate's floors (there is no champion yet)"
@@ -126,7 +66,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version) -> str:
         reason = f"version {version.version} cannot be evaluated: {error}"
         if run:
             runs.end(loop, run, "failed", reason)
-        change_version(loop, version, status="rejected")
+        versions.change(loop, version, status="rejected")
         return reason
     return f"version {version.version} is measured against {against} on {rows:,} held-out rows"
 
@@ -140,7 +80,7 @@ def _job(loop: Loop, folder: PipelineFolder, version: Version, champion: str) ->
     """The evaluation job, and how many held-out rows it works on."""
     pipeline = folder.pipeline
     manifest = preparation.read_manifest(loop, _features(loop, version))
-    settings = artifact(version, "pipeline.json")
+    settings = compiled.place(version.pipeline, version.version, "pipeline.json")
     loop.ports.lake.write(settings, json.dumps(to_record(pipeline)).encode())
     inputs = {
         "challenger": f"model:{pipeline.name}:{version.version}",
@@ -186,7 +126,7 @@ def next_waiting(loop: Loop, folder: PipelineFolder) -> None:
         if older.run:
             reason = f"version {waiting[-1].version} is newer and is evaluated in its place"
             runs.end(loop, runs.read(loop, name, older.run), "superseded", reason)
-        change_version(loop, older, status="superseded")
+        versions.change(loop, older, status="superseded")
     for version in newest:
         begin(loop, folder, version)
 

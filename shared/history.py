@@ -10,7 +10,7 @@ from typing import Any
 from shared import decisions, runs
 from shared.domain.ledger import Decision, Run, Version
 from shared.domain.records import to_record
-from shared.errors import Missing, Rejected
+from shared.errors import Missing
 from shared.loop import Loop
 
 _DIGEST = re.compile(r"-[0-9a-f]{8}(?=(\.[^.]*)?$)")
@@ -89,13 +89,6 @@ def _landed_as(loop: Loop, asked: str) -> dict[str, str]:
                 for known in (name, _DIGEST.sub("", name)):
                     found.setdefault(known, path)
     return found
-
-
-def whole(text: str) -> int:
-    """A positive whole number from a query parameter. Raises Rejected for anything else."""
-    if not text.isdecimal() or int(text) < 1:
-        raise Rejected(f"limit must be a positive whole number, not {text!r}")
-    return int(text)
 
 
 def _leads_on(asked: str, subject: str) -> bool:

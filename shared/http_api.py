@@ -109,6 +109,15 @@ def truth(body: dict[str, Any], field: str, *, default: bool) -> bool:
     return value
 
 
+def whole(text: str) -> int:
+    """A positive whole number from a query parameter. Raises Rejected for anything else."""
+    from shared.errors import Rejected
+
+    if not text.isdecimal() or int(text) < 1:
+        raise Rejected(f"limit must be a positive whole number, not {text!r}")
+    return int(text)
+
+
 def _shown(value: Any) -> str:
     return json.dumps(value)[:100]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared import evaluation, operator_requests, pipeline_states, runs
+from shared import evaluation, operator_requests, pipeline_states, runs, versions
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import rollout
 from shared.domain.drift import Profile
@@ -69,7 +69,7 @@ def begin(loop: Loop, folder: PipelineFolder, version: Version, *, cause: str, a
         run=version.run if run and not run.ended else "",
     )
     plan = loop.ports.ledger.update(RolloutState, pipeline.name, plan.id, lambda present: present or plan)
-    evaluation.change_version(loop, version, status="rolling_out")
+    versions.change(loop, version, status="rolling_out")
     if plan.run:
         runs.move(loop, runs.read(loop, pipeline.name, plan.run), "rollout", "running", f"rollout {plan.id}")
     loop.ports.queue.send(RolloutDue(pipeline=pipeline.name, rollout=plan.id, wake=plan.wake))
@@ -242,10 +242,10 @@ def _in_use(loop: Loop, state: RolloutState) -> set[str]:
     """The champion's deployment and the one that another rollout is bringing up."""
     present = pipeline_states.read(loop, state.pipeline)
     other = loop.ports.ledger.read(RolloutState, state.pipeline, present.rollout) if present.rollout else None
-    versions = {present.champion}
+    used = {present.champion}
     if other and other.id != state.id:
-        versions |= {other.challenger, other.champion}
-    return {deployment_name(version) for version in versions if version}
+        used |= {other.challenger, other.champion}
+    return {deployment_name(version) for version in used if version}
 
 
 def _note_traffic(loop: Loop, state: RolloutState) -> None:
@@ -272,7 +272,7 @@ def _effects(loop: Loop, folder: PipelineFolder, rollout: RolloutState) -> None:
     if state.rollout:
         return
     if state.pinned not in ("", state.champion, rollout.challenger):
-        begin(loop, folder, evaluation.read_version(loop, rollout.pipeline, state.pinned), cause="pin")
+        begin(loop, folder, versions.read(loop, rollout.pipeline, state.pinned), cause="pin")
     else:
         evaluation.next_waiting(loop, folder)
 
@@ -293,7 +293,7 @@ def _change_while_rolling(loop: Loop, rollout: RolloutState, /, **changes: objec
 
 
 def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
-    version = evaluation.read_version(loop, state.pipeline, state.challenger)
+    version = versions.read(loop, state.pipeline, state.challenger)
     measured = version.evaluation.challenger if version.evaluation else {}
     metrics = {m: measured[m] for m in sorted(measured, key=lambda m: m != folder.pipeline.gate.metric)}
     compiled = version.evaluation.compiled if version.evaluation else None
@@ -303,13 +303,13 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
     changes |= {"estimated": None, "realised": None}
     if state.champion:
         changes["previous"] = state.champion
-        former = evaluation.read_version(loop, state.pipeline, state.champion)
-        evaluation.change_version(loop, former, status="rolled_back" if state.cause == "rollback" else "retired")
+        former = versions.read(loop, state.pipeline, state.champion)
+        versions.change(loop, former, status="rolled_back" if state.cause == "rollback" else "retired")
     if state.asked_at:
         move_pin(loop, state.pipeline, state.challenger, state.asked_at)
     _change_while_rolling(loop, state, **changes)
     loop.ports.registry.set_alias(state.pipeline, "champion", state.challenger)
-    evaluation.change_version(loop, version, status="champion")
+    versions.change(loop, version, status="champion")
     reason = f"version {state.challenger} is the champion"
     if state.run:
         runs.end(loop, runs.read(loop, state.pipeline, state.run), "succeeded", reason)
@@ -328,8 +328,8 @@ def _promote(loop: Loop, folder: PipelineFolder, state: RolloutState) -> None:
 
 
 def _finish(loop: Loop, state: RolloutState) -> None:
-    version = evaluation.read_version(loop, state.pipeline, state.challenger)
-    evaluation.change_version(loop, version, status="rolled_back" if state.phase == "rolled_back" else "rejected")
+    version = versions.read(loop, state.pipeline, state.challenger)
+    versions.change(loop, version, status="rolled_back" if state.phase == "rolled_back" else "rejected")
     if state.run:
         ended = "rolled_back" if state.champion else "failed"
         runs.end(loop, runs.read(loop, state.pipeline, state.run), ended, state.reason)

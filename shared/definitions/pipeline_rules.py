@@ -13,10 +13,8 @@ from typing import Any
 from shared.definitions.typed_yaml import Faults, nearest
 from shared.domain.landing import OWN_FOLDERS
 from shared.domain.pipelines import MOST_MIRRORED, NAME, Check, Pipeline
-
-COLUMN_TYPES = ("string", "int", "double", "boolean", "date", "timestamp")
-RESERVED_PREFIX = "landfall_"
-"""Column names that preparation needs for itself begin so."""
+from shared.features.column_types import SQL_TYPES
+from shared.features.landed_rows import RESERVED, is_reserved
 
 NUMERIC = ("int", "double")
 
@@ -112,11 +110,11 @@ def _judge_landing(pipeline: Pipeline, faults: Faults) -> None:
     seen: dict[str, str] = {}
     for column, declared in landing.columns.items():
         field = f"landing.columns.{column}"
-        if declared.removesuffix("?") not in COLUMN_TYPES:
-            cure = nearest(declared.removesuffix("?"), COLUMN_TYPES) + " A ? behind it allows nulls."
+        if declared.removesuffix("?") not in SQL_TYPES:
+            cure = nearest(declared.removesuffix("?"), SQL_TYPES) + " A ? behind it allows nulls."
             faults.add(field, f"{declared!r} is no type of a column", cure)
-        if column.lower().startswith(RESERVED_PREFIX):
-            faults.add(field, f"begins with {RESERVED_PREFIX}, which is reserved", "Rename the column.")
+        if is_reserved(column):
+            faults.add(field, f"begins with {RESERVED}, which is reserved", "Rename the column.")
         if column.lower() in seen:
             what = f"differs from {seen[column.lower()]!r} in case only, which SQL does not see"
             faults.add(field, what, "Rename one of them.")

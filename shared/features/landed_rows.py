@@ -25,9 +25,12 @@ class Unreadable(Exception):
         self.cure = cure
 
 
+RESERVED = "landfall_"
+
+
 def is_reserved(name: str) -> bool:
     """True for column names that preparation needs for itself."""
-    return name.lower().startswith("landfall_")
+    return name.lower().startswith(RESERVED)
 
 
 def fault(

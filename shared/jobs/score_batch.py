@@ -22,7 +22,7 @@ from shared.domain.categories import positive_class
 from shared.domain.records import from_record
 from shared.domain.signature import SignatureColumn
 from shared.errors import LandfallError, Rejected
-from shared.features.column_types import SQL_TYPES, quote, text, typed
+from shared.features.column_types import NULL_TEXTS, SQL_TYPES, quote, text, typed
 from shared.features.features_sql import DIALECT, analyse, parse, scoring_sql
 from shared.models.compiled_model import CompiledModel, load
 from shared.models.model_signature import signature_of
@@ -330,8 +330,7 @@ def _misfit(name: str, kind: str, types: dict[str, str]) -> _Check | None:
     bad = f"{value} IS NULL AND nullif(trim(CAST({column} AS VARCHAR)), '') IS NOT NULL"
     fine = f"{value} IS NOT NULL"
     if kind != "string":
-        nulls = "('NA', 'N/A', 'NULL', 'null', 'None')"
-        bad += f" AND trim(CAST({column} AS VARCHAR)) NOT IN {nulls}"
+        bad += f" AND trim(CAST({column} AS VARCHAR)) NOT IN {NULL_TEXTS!r}"
     if kind == "double":
         bad = f"({bad}) OR NOT isfinite({value})"
         fine = f"COALESCE(isfinite({value}), false)"

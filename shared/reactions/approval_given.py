@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, operator_requests, pipeline_states, rollouts, runs
+from shared import evaluation, operator_requests, pipeline_states, rollouts, runs, versions
 from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, Run
 from shared.domain.signals import ApprovalGiven
@@ -19,7 +19,7 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     once it serves.
     """
     folder = loop.catalog.get(signal.pipeline)
-    version = evaluation.read_version(loop, signal.pipeline, signal.version)
+    version = versions.read(loop, signal.pipeline, signal.version)
     if version.status in (("rolling_out", "champion") if signal.approved else ("rejected",)):
         return replace(_outcome(signal, f"version {signal.version} is already {version.status}"), outcome="nothing")
     if version.status != "awaiting_approval":
@@ -32,7 +32,7 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
             runs.end(
                 loop, runs.read(loop, signal.pipeline, version.run), "kept" if state.champion else "rejected", reason
             )
-        evaluation.change_version(loop, version, status="rejected")
+        versions.change(loop, version, status="rejected")
         return _outcome(signal, reason)
     if state.frozen:
         raise Rejected(f"{signal.pipeline} is frozen: thaw it before you approve version {signal.version}")
@@ -46,7 +46,7 @@ def react(signal: ApprovalGiven, loop: Loop) -> Outcome:
     state = pipeline_states.update(loop, signal.pipeline, note)
     if operator_requests.stale(loop, at, state.asked_at):
         return replace(_outcome(signal, operator_requests.words(at)), outcome="nothing")
-    version = evaluation.change_version(loop, version, approved_at=at, approved_by=who)
+    version = versions.change(loop, version, approved_at=at, approved_by=who)
     if evaluation.job_name(version, state.champion) != version.job:
         return _outcome(
             signal, f"approved by {who}, but the champion changed: {evaluation.begin(loop, folder, version)}"

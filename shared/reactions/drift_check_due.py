@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from shared import evaluation, pipeline_states, preparation
+from shared import pipeline_states, preparation, versions
 from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import drift
+from shared.domain.compiled import place
 from shared.domain.drift import Profile, Summary
 from shared.domain.durations import in_words
 from shared.domain.ledger import DriftCheck, PipelineState, Version
@@ -31,7 +32,7 @@ def react(signal: DriftCheckDue, loop: Loop) -> Outcome:
     state = pipeline_states.read(loop, signal.pipeline)
     if not state.champion:
         return _outcome(signal, "nothing", "there is no champion yet")
-    version = evaluation.read_version(loop, signal.pipeline, state.champion)
+    version = versions.read(loop, signal.pipeline, state.champion)
     check = _check(signal, loop, folder, version)
     loop.ports.ledger.update(DriftCheck, check.pipeline, check.id, lambda present: present or check)
     now = max(loop.ports.clock.now(), signal.slot)
@@ -215,7 +216,7 @@ def _profile(loop: Loop, version: Version) -> Profile:
         found = _read(loop, manifest.profile)
     columns = dict(found.columns)
     with suppress(Missing):
-        answers = _read(loop, evaluation.artifact(version, "predictions.json"))
+        answers = _read(loop, place(version.pipeline, version.version, "predictions.json"))
         columns |= {f"({name})": column for name, column in answers.columns.items()}
     if version.evaluation and version.evaluation.calibration:
         columns[CALIBRATION] = version.evaluation.calibration.column

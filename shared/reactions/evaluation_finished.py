@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from shared import evaluation, operator_requests, pipeline_states, rollouts, runs
+from shared import evaluation, operator_requests, pipeline_states, rollouts, runs, versions
 from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import gate
-from shared.domain.compiled import GRAPH
+from shared.domain.compiled import GRAPH, place
 from shared.domain.gate import Evaluation, Verdict
 from shared.domain.ledger import PipelineState, Run, Version
 from shared.domain.records import from_record, to_record
@@ -22,7 +22,7 @@ ARTIFACTS = ("evaluation.json", "predictions.json", "smoke.json")
 def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
     """Store the measurement and the verdict; then roll out, ask a person, or keep the champion."""
     folder = loop.catalog.get(signal.pipeline)
-    version = evaluation.read_version(loop, signal.pipeline, signal.version)
+    version = versions.read(loop, signal.pipeline, signal.version)
     if version.status != "evaluating" or version.job != signal.job:
         return _outcome(signal, version, "nothing", f"version {version.version} is already {version.status}")
     status = loop.ports.training.status(signal.job)
@@ -46,9 +46,9 @@ def react(signal: EvaluationFinished, loop: Loop) -> Outcome:
     except Missing as error:
         return _fail(signal, loop, version, f"the evaluation left no result: {error}")
     for name, content in files.items():
-        loop.ports.lake.write(evaluation.artifact(version, name), content)
+        loop.ports.lake.write(place(version.pipeline, version.version, name), content)
     verdict = gate.decide(measured, folder.pipeline.gate, challenger=version.version, champion=champion or None)
-    version = evaluation.change_version(loop, version, evaluation=measured, verdict=verdict)
+    version = versions.change(loop, version, evaluation=measured, verdict=verdict)
     return _act(signal, loop, folder, version, verdict)
 
 
@@ -67,13 +67,13 @@ def _act(signal: EvaluationFinished, loop: Loop, folder: PipelineFolder, version
             runs.end(
                 loop, runs.move(loop, run, "gate", "running"), "kept" if state.champion else "rejected", verdict.summary
             )
-        evaluation.change_version(loop, version, status=status)
+        versions.change(loop, version, status=status)
         return _outcome(signal, version, "done", verdict.summary)
     held = _why_held(loop, folder, version, state)
     if held:
         if run:
             runs.move(loop, run, "gate", "waiting", f"{verdict.summary}; {held}")
-        evaluation.change_version(loop, version, status="awaiting_approval")
+        versions.change(loop, version, status="awaiting_approval")
         return _outcome(signal, version, "nothing", f"{verdict.summary}; {held}")
     if run:
         runs.move(loop, run, "gate", "running", verdict.summary)
@@ -102,7 +102,7 @@ def _why_held(loop: Loop, folder: PipelineFolder, version: Version, state: Pipel
 def _fail(signal: EvaluationFinished, loop: Loop, version: Version, reason: str) -> Outcome:
     if version.run:
         runs.end(loop, runs.read(loop, version.pipeline, version.run), "failed", reason)
-    evaluation.change_version(loop, version, status="rejected")
+    versions.change(loop, version, status="rejected")
     return _outcome(signal, version, "failed", reason)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared import evaluation, runs
+from shared import evaluation, runs, versions
 from shared.decisions import Outcome
 from shared.domain.ledger import Run, Version
 from shared.domain.signals import ModelRegistered
@@ -34,8 +34,8 @@ def react(signal: ModelRegistered, loop: Loop) -> Outcome:
         features=run.features if run else "",
         signature=registered.signature,
     )
-    version = evaluation.enter(loop, entry)
-    if version.status not in evaluation.OPEN:
+    version = versions.enter(loop, entry)
+    if version.status not in versions.OPEN:
         return _outcome(signal, "nothing", f"the version is already {version.status}", subject)
     if run and not run.version:
         run = runs.move(
@@ -43,7 +43,7 @@ def react(signal: ModelRegistered, loop: Loop) -> Outcome:
         )
     loop.ports.registry.set_alias(signal.model, "challenger", signal.version)
     said = evaluation.begin(loop, folder, version)
-    rejected = evaluation.read_version(loop, signal.model, signal.version).status == "rejected"
+    rejected = versions.read(loop, signal.model, signal.version).status == "rejected"
     return _outcome(signal, "rejected" if rejected else "done", said, subject, *([run.id] if run else []))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import evaluation, operator_requests, pipeline_states, rollouts
+from shared import operator_requests, pipeline_states, rollouts, versions
 from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import PinRequested
@@ -17,7 +17,7 @@ def react(signal: PinRequested, loop: Loop) -> Outcome:
     A rollback, an approval or another pin that was asked for later wins.
     """
     folder = loop.catalog.get(signal.pipeline)
-    version = evaluation.read_version(loop, signal.pipeline, signal.version) if signal.version else None
+    version = versions.read(loop, signal.pipeline, signal.version) if signal.version else None
     at = operator_requests.asked_at(signal, loop)
 
     def change(state: PipelineState) -> PipelineState:

@@ -6,7 +6,18 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from shared import claims, decisions, evaluation, pipeline_states, preparation, rolling_look, rollouts, runs, training
+from shared import (
+    claims,
+    decisions,
+    evaluation,
+    pipeline_states,
+    preparation,
+    rolling_look,
+    rollouts,
+    runs,
+    training,
+    versions,
+)
 from shared.decisions import Outcome
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Batch, PipelineState, RolloutState, Run, Version
@@ -177,8 +188,8 @@ def _evaluations(loop: Loop, state: PipelineState) -> Iterator[Signal]:
         version = loop.ports.ledger.read(Version, state.pipeline, number)
         if version is None or version.status == "waiting":
             continue
-        if version.status not in evaluation.OPEN:
-            evaluation.unlist(loop, version)
+        if version.status not in versions.OPEN:
+            versions.unlist(loop, version)
             continue
         status = loop.ports.training.status(version.job) if version.job else None
         if status is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from shared import evaluation, operator_requests, pipeline_states, rollouts
+from shared import operator_requests, pipeline_states, rollouts, versions
 from shared.decisions import Outcome
 from shared.domain.ledger import PipelineState, RolloutState
 from shared.domain.signals import RollbackRequested
@@ -48,7 +48,7 @@ def react(signal: RollbackRequested, loop: Loop) -> Outcome:
             )
         rollouts.move_pin(loop, signal.pipeline, turned.champion, at)
         return _outcome(signal, f"rollout {turned.id} is rolling back: {reason}", turned.id)
-    version = evaluation.read_version(loop, signal.pipeline, about)
+    version = versions.read(loop, signal.pipeline, about)
     said = "it serves"
     if about != state.champion:
         said = rollouts.begin(loop, folder, version, cause="rollback", asked_at=at)
@@ -77,7 +77,7 @@ def _about(signal: RollbackRequested, loop: Loop, state: PipelineState) -> tuple
         raise Rejected(f"{signal.pipeline} has no previous version to go back to")
     if about == state.champion:
         raise Rejected(f"version {about} of {signal.pipeline} is the champion already")
-    evaluation.read_version(loop, signal.pipeline, about)
+    versions.read(loop, signal.pipeline, about)
     return about, ""
 
 

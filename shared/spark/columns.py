@@ -6,12 +6,9 @@ fit, so that a batch is rejected rather than read differently.
 
 from __future__ import annotations
 
+from shared.features.column_types import NULL_TEXTS
 from shared.spark.texts import BLANKS
 
-SNIFFED = ("int", "double", "boolean", "date", "timestamp")
-"""Types that are looked for in text, the narrowest first."""
-NULL_TEXTS = ("", "NA", "N/A", "NULL", "null", "None")
-"""Texts that mean null in a column that holds no text."""
 SPARK_TYPES = {
     "STRING": "string", "BIGINT": "int", "DECIMAL(38,0)": "int", "DOUBLE": "double", "BOOLEAN": "boolean",
     "DATE": "date", "TIMESTAMP": "timestamp",

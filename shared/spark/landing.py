@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from shared.domain.pipelines import Check, Landing
 from shared.errors import Rejected
+from shared.features.column_types import SNIFFED
 from shared.features.landed_rows import (
     SAMPLE_ROWS,
     WHOLE,
@@ -29,7 +30,7 @@ from shared.features.landed_rows import (
     widened,
 )
 from shared.ports.lake import check_path
-from shared.spark.columns import SNIFFED, SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
+from shared.spark.columns import SPARK_TYPES, cleaned, fits, raw_of, shown, typed, widest
 from shared.spark.expressions import quoted, string
 from shared.spark.lake import SparkLake
 from shared.spark.sql_pool import NoTable, rows_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import evaluation
+from shared import versions
 from shared.domain.ledger import Batch, RolloutState
 from shared.domain.signals import RetrainingDue
 from tests.scenarios.living_loop import (
@@ -221,5 +221,5 @@ def test_every_rollout_has_come_to_its_end(living: LivingLoop) -> None:
     assert set(phases.values()) <= {"rolled_back", "promoted", "done"}
     state = living.state(NAME)
     assert (state.preparing, state.training, state.rollout) == ("", "", "")
-    champion = evaluation.read_version(living.loop, NAME, state.champion)
+    champion = versions.read(living.loop, NAME, state.champion)
     assert champion.status == "champion"
