@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
-from shared import pipeline_states, preparation, runs, versions
+from shared import pipeline_states, runs, versions
 from shared.definitions.catalog import PipelineFolder
 from shared.domain import compiled
 from shared.domain.ledger import Run, Version
 from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
+from shared.features import manifests
 from shared.loop import Loop
 from shared.ports.training_service import CommandJob
 from shared.settings import ROOT
@@ -79,7 +80,7 @@ def _as(version: Version) -> Callable[[Version], bool]:
 def _job(loop: Loop, folder: PipelineFolder, version: Version, champion: str) -> tuple[CommandJob, int]:
     """The evaluation job, and how many held-out rows it works on."""
     pipeline = folder.pipeline
-    manifest = preparation.read_manifest(loop, _features(loop, version))
+    manifest = manifests.read(loop.ports.lake, manifests.place(_features(loop, version)))
     settings = compiled.place(version.pipeline, version.version, "pipeline.json")
     loop.ports.lake.write(settings, json.dumps(to_record(pipeline)).encode())
     inputs = {

@@ -12,28 +12,13 @@ from shared import pipeline_states, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.landing import LandedFile
 from shared.domain.ledger import Batch, PipelineState, Run
-from shared.domain.records import from_record, to_record
+from shared.domain.records import to_record
 from shared.errors import Missing, Rejected
+from shared.features import manifests
 from shared.loop import Loop
-from shared.ports.feature_engine import FeaturesJob, Manifest
+from shared.ports.feature_engine import FeaturesJob
 
 UNPREPARED = ("closed", "failed")
-
-
-def read_manifest(loop: Loop, folder: str) -> Manifest:
-    """The manifest in a run's features folder.
-
-    Raises Missing when it is not there (yet), Rejected when it is none, whoever wrote it.
-    """
-    return _manifest(loop, f"{folder}/manifest.json")
-
-
-def _manifest(loop: Loop, path: str) -> Manifest:
-    text = loop.ports.lake.read(path)
-    try:
-        return from_record(Manifest, json.loads(text))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise Rejected(f"{path} is no manifest ({error!r}): only the features job may write there") from error
 
 
 def job_name(run: Run) -> str:
@@ -153,7 +138,7 @@ def nothing_new(loop: Loop, folder: PipelineFolder, features: str) -> bool:
     if not features:
         return False
     try:
-        made = read_manifest(loop, features)
+        made = manifests.read(loop.ports.lake, manifests.place(features))
     except Rejected:
         return False
     batches = list(loop.ports.ledger.list(Batch, folder.pipeline.name))
@@ -189,13 +174,13 @@ def _batches(loop: Loop, run: Run) -> list[Batch]:
 
 def _reuse(loop: Loop, run: Run, fingerprint: str) -> bool:
     try:
-        manifest = _manifest(loop, _by_input(run.pipeline, fingerprint))
+        manifest = manifests.read(loop.ports.lake, _by_input(run.pipeline, fingerprint))
     except Rejected:
         # None was made of this input, or it is broken: it is prepared anew.
         return False
     if manifest.run != run.id:
         record = to_record(replace(manifest, run=run.id))
-        loop.ports.lake.write(f"{run.features}/manifest.json", json.dumps(record).encode())
+        loop.ports.lake.write(manifests.place(run.features), json.dumps(record).encode())
     return True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared import pipeline_states, preparation, runs
+from shared import pipeline_states, runs
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import PipelineState, Run
 from shared.errors import Rejected
+from shared.features import manifests
 from shared.loop import Loop
 from shared.ports.training_service import CommandJob
 
@@ -79,7 +80,7 @@ def submit(loop: Loop, folder: PipelineFolder, run: Run) -> str:
         runs.move(loop, run, "training", "waiting", reason, only_if=lambda r: r.job != job_name(r))
         return f"waits for training: {reason}"
     try:
-        manifest = preparation.read_manifest(loop, run.features)
+        manifest = manifests.read(loop.ports.lake, manifests.place(run.features))
         job = CommandJob(
             name=job_name(run),
             experiment=pipeline.name,

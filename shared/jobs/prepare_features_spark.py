@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
+from shared.features import manifests
 from shared.features.features_sql import analyse
 from shared.features.landed_rows import PROFILE_ROWS, Landed, fault, is_reserved
 from shared.ports.feature_engine import FeaturesJob, Manifest
@@ -70,7 +71,7 @@ def prepare(
     What is wrong with the data gives a rejected manifest; raises :class:`~shared.errors.Rejected` for what
     is wrong with the pipeline (features.sql above all), so that the batch is not blamed.
     """
-    path = f"{job.output}/manifest.json"
+    path = manifests.place(job.output)
     if lake.stat(path):
         print(f"{path} is there already: nothing to do")
         return from_record(Manifest, json.loads(lake.read(path)))

@@ -17,6 +17,7 @@ from shared.adapters.azure.lake import BlobLake
 from shared.domain.compiled import GRAPH, place
 from shared.domain.records import from_record, to_record
 from shared.errors import LandfallError, Rejected, Transient
+from shared.features import manifests
 from shared.jobs.score_batch import ScoringSpec, printed, score
 from shared.ports.batch_service import BatchScoringJob
 from shared.ports.lake import Lake
@@ -73,7 +74,7 @@ def _score(job: BatchScoringJob, lake: Lake, data: Path, model: Path, report: _R
         manifest = ""
         if job.features:
             copy = work / "manifest.json"
-            copy.write_bytes(lake.read(f"{job.features}/manifest.json"))
+            copy.write_bytes(lake.read(manifests.place(job.features)))
             manifest = str(copy)
         graph, compiled = place(job.model, job.version, GRAPH), work / GRAPH
         if lake.stat(graph):

@@ -21,6 +21,7 @@ from shared.domain.realised import Realised, realised
 from shared.domain.records import from_record, to_record
 from shared.domain.signals import DriftCheckDue, RetrainingDue
 from shared.errors import Missing
+from shared.features import manifests
 from shared.loop import Loop
 from shared.predictions import outcomes
 
@@ -212,7 +213,7 @@ def _profile(loop: Loop, version: Version) -> Profile:
     the calibration."""
     found = Profile(rows=0, columns={})
     if version.features:
-        manifest = preparation.read_manifest(loop, version.features)
+        manifest = manifests.read(loop.ports.lake, manifests.place(version.features))
         found = _read(loop, manifest.profile)
     columns = dict(found.columns)
     with suppress(Missing):

@@ -10,6 +10,7 @@ from shared.decisions import Outcome
 from shared.domain.ledger import Batch, Landed, Run, path_key
 from shared.domain.signals import FeaturesReady
 from shared.errors import Missing, Rejected, Transient
+from shared.features import manifests
 from shared.loop import Loop
 from shared.ports.feature_engine import Manifest
 from shared.reactions import data_landed
@@ -55,7 +56,7 @@ def react(signal: FeaturesReady, loop: Loop) -> Outcome:
 def _manifest(loop: Loop, run: Run) -> Manifest | str:
     """The run's manifest, or why there will be none."""
     try:
-        manifest = preparation.read_manifest(loop, run.features)
+        manifest = manifests.read(loop.ports.lake, manifests.place(run.features))
         return manifest if manifest.run == run.id else f"the manifest in {run.features} is of run {manifest.run}"
     except Missing:
         status = loop.ports.features.status(run.job)

@@ -34,6 +34,7 @@ from shared.domain.signals import (
     TrainingFinished,
 )
 from shared.errors import LandfallError
+from shared.features import manifests
 from shared.loop import Loop
 from shared.reactions import data_landed, retraining_due
 
@@ -160,7 +161,7 @@ def _jobs(loop: Loop, state: PipelineState) -> Iterator[Signal]:
     for run in _active(loop, state):
         if run.stage == "features":
             status = ports.features.status(preparation.job_name(run))
-            if (status and status.ended) or ports.lake.stat(f"{run.features}/manifest.json"):
+            if (status and status.ended) or ports.lake.stat(manifests.place(run.features)):
                 yield FeaturesReady(pipeline=run.pipeline, run=run.id)
         elif run.stage == "training":
             status = ports.training.status(training.job_name(run))

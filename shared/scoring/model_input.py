@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,13 +12,11 @@ from weakref import WeakKeyDictionary
 
 from shared.definitions.catalog import PipelineFolder
 from shared.domain.ledger import Version
-from shared.domain.records import from_record
 from shared.domain.signature import SignatureColumn
 from shared.errors import InvalidRequest, Missing, Rejected
-from shared.features import features_sql
+from shared.features import features_sql, manifests
 from shared.loop import Loop
 from shared.ports.endpoint_service import Route
-from shared.ports.feature_engine import Manifest
 from shared.ports.model_registry import ModelRegistry
 from shared.scoring.faults import Faults, shown
 from shared.scoring.number_rows import NumberRequest
@@ -128,13 +125,13 @@ def _raw_input(loop: Loop, folder: PipelineFolder, version: ModelInput) -> RawIn
         entry = loop.ports.ledger.read(Version, pipeline.name, version.route.version)
         if entry is None or not entry.features:
             return None
-        path = f"{entry.features}/manifest.json"
         try:
-            manifest = from_record(Manifest, json.loads(loop.ports.lake.read(path)))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            manifest = manifests.read(loop.ports.lake, manifests.place(entry.features))
+        except Missing:
+            raise
+        except Rejected as error:
             raise Rejected(
-                f"{path} is no manifest ({error!r}), so landed rows cannot be prepared; send prepared features:"
-                f" {', '.join(version.names)}"
+                f"landed rows cannot be prepared, send prepared features ({', '.join(version.names)}): {error}"
             ) from error
         key, label = pipeline.features.key, pipeline.features.label
         try:

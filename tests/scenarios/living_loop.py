@@ -24,10 +24,10 @@ from landfall.session import fresh_app
 from shared import bootstrap, pipeline_states, runs
 from shared.domain.ledger import Claim, Decision, PipelineState, Run, Version
 from shared.domain.signals import Signal
+from shared.features import manifests
 from shared.loop import Loop
 from shared.ports.feature_engine import Manifest
 from shared.ports.lake import FileInfo
-from shared.preparation import read_manifest
 from shared.settings import ROOT, Settings
 
 T = TypeVar("T")
@@ -211,7 +211,7 @@ class LivingLoop:
 
     def manifest(self, run: Run) -> Manifest:
         """What a run's features job said of them."""
-        return read_manifest(self.loop, run.features)
+        return manifests.read(self.loop.ports.lake, manifests.place(run.features))
 
     def operate(self, pipeline: str, action: str, **body: Any) -> str:
         """Ask for something over HTTP as an operator does; returns the signal's key."""

@@ -17,7 +17,7 @@ import pytest
 
 from shared.domain.ledger import DriftCheck, Run
 from shared.domain.signals import DriftCheckDue, RetrainingDue
-from shared.preparation import read_manifest
+from shared.features import manifests
 from shared.settings import ROOT
 from tests.scenarios.living_loop import LivingLoop, eventually
 
@@ -108,7 +108,7 @@ def test_a_better_challenger_takes_traffic_in_steps(
     assert (run.status, run.version) == ("succeeded", "2"), run.reason
     assert seen == [{"v1": 100}, {"v2": 10, "v1": 90}, {"v2": 50, "v1": 50}, {"v2": 100}]
     assert answered == {"v1", "v2"}
-    manifest = read_manifest(living.loop, run.features)
+    manifest = manifests.read(living.loop.ports.lake, manifests.place(run.features))
     assert manifest.prepared.startswith(f"added {len(rest):,} landed rows"), manifest.prepared
     version = living.version(NAME, "2")
     assert version.evaluation is not None and version.evaluation.gain is not None

@@ -17,6 +17,7 @@ from shared.adapters.azure.failures import translated
 from shared.adapters.azure.workspace import careful_retries
 from shared.domain.records import to_record
 from shared.errors import AlreadyExists, Conflict, Missing, Rejected, Transient
+from shared.features import manifests
 from shared.features.raw_rows import RawRows
 from shared.ports.feature_engine import FeaturesJob
 from shared.ports.jobs import JobStatus
@@ -147,7 +148,7 @@ class SynapseFeatureEngine:
 
     def _has_manifest(self, name: str) -> bool:
         spec = json.loads(self._lake.read(f"{_folder(name)}/spec.json"))
-        return self._lake.stat(f"{spec['job']['output']}/manifest.json") is not None
+        return self._lake.stat(manifests.place(spec["job"]["output"])) is not None
 
     def _failure(self, name: str) -> str:
         try:

@@ -14,6 +14,7 @@ from shared.adapters.local.processes import Processes
 from shared.domain.compiled import GRAPH, place
 from shared.domain.records import to_record
 from shared.errors import Rejected
+from shared.features import manifests
 from shared.jobs.score_batch import ScoringSpec
 from shared.ports.batch_service import BatchScoringJob
 from shared.ports.jobs import JobStatus
@@ -52,7 +53,7 @@ class ProcessBatchService:
             key=job.key,
             label=job.label,
             positive=job.positive,
-            manifest=self._lake.uri(f"{job.features}/manifest.json") if job.features else "",
+            manifest=self._lake.uri(manifests.place(job.features)) if job.features else "",
             compiled=self._lake.uri(graph) if self._lake.stat(graph) else "",
         )
         folder = self._processes.folder(job.name)

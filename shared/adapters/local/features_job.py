@@ -33,6 +33,7 @@ from shared.adapters.system_clock import SystemClock
 from shared.domain.records import from_record, to_record
 from shared.domain.split import sql_condition
 from shared.errors import LandfallError, Rejected
+from shared.features import manifests
 from shared.features.column_types import SQL_TYPES, quote, text, type_of
 from shared.features.features_sql import analyse, passes_on, without_distinct
 from shared.features.landed_rows import Landed, fault, is_reserved
@@ -85,7 +86,7 @@ def prepare(job: FeaturesJob, lake: Lake, work: Path, clock: Clock, *, memory: i
     manifest; raises :class:`~shared.errors.Rejected` for what is wrong with the pipeline (features.sql above
     all), so that the batch is not blamed.
     """
-    path = f"{job.output}/manifest.json"
+    path = manifests.place(job.output)
     if lake.stat(path):
         print(f"{path} is there already: nothing to do")
         return from_record(Manifest, json.loads(lake.read(path)))
